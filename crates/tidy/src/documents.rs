@@ -1,0 +1,120 @@
+//! Every policy and every problem has a page, every page is in the table of contents, every link
+//! leads somewhere, and the commands that the README prints exist.
+
+use std::collections::BTreeSet;
+
+use crate::workspace::{Source, markdown_files, read, root, rust_files};
+
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+/// The values of `const NAME: &'static str = "…"` in the policies: what operators write.
+fn policy_names() -> BTreeSet<String> {
+    let names: BTreeSet<String> = rust_files("crates/policies/src")
+        .iter()
+        .flat_map(|source| source.product_lines())
+        .filter(|(_, line)| line.trim_start().contains("const NAME: &'static str"))
+        .filter_map(|(_, line)| line.split('"').nth(1))
+        .map(str::to_owned)
+        .collect();
+    assert!(!names.is_empty(), "no policy says its NAME");
+    names
+}
+
+fn pages(folder: &str) -> BTreeSet<String> {
+    markdown_files(folder)
+        .iter()
+        .map(|page| page.path.rsplit('/').next().unwrap().trim_end_matches(".md").to_owned())
+        .collect()
+}
+
+#[test]
+fn each_policy_has_a_page() {
+    let pages = pages("docs/policies");
+    for name in policy_names() {
+        assert!(pages.contains(&name), "write docs/policies/{name}.md");
+    }
+}
+
+#[test]
+fn the_summary_lists_each_page_once() {
+    let summary = read(SUMMARY);
+    for page in markdown_files("docs") {
+        let path = page.path.trim_start_matches("docs/");
+        if path == "SUMMARY.md" {
+            continue;
+        }
+        let times = summary.matches(&format!("({path})")).count();
+        assert_eq!(times, 1, "{path} stands {times} times in {SUMMARY}");
+    }
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut pages = markdown_files("docs");
+    for path in ["ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "README.md", "STYLE.md"] {
+        pages.push(Source { path: path.to_owned(), text: read(path) });
+    }
+    let mut broken = Vec::new();
+    for page in pages {
+        let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in page.numbered() {
+            for target in link_targets(line) {
+                if !root().join(folder).join(&target).exists() {
+                    broken.push(format!("{}:{number}: {target}", page.path));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "these links lead nowhere:\n{}", broken.join("\n"));
+}
+
+/// The files that a line of Markdown links to; addresses on the web and within a page are left out.
+fn link_targets(line: &str) -> Vec<String> {
+    line.match_indices("](")
+        .filter_map(|(at, _)| line[at + 2..].split(')').next())
+        .filter(|target| !target.contains("://") && !target.starts_with('#'))
+        .filter_map(|target| target.split('#').next())
+        .filter(|target| !target.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn links_are_read_as_markdown_writes_them() {
+    let line = "see [a](a.md), [b](../b.md#part), [c](#part) and [d](https://d.example/)";
+    assert_eq!(link_targets(line), ["a.md", "../b.md"]);
+}
+
+/// The README's two commands: the first minute of a newcomer and the only test command.
+#[test]
+fn the_commands_of_the_readme_exist() {
+    let readme = read("README.md");
+    assert!(readme.contains("cargo run --release -- demo"), "README: the command for newcomers");
+    assert!(readme.contains("cargo xtask test"), "README: the test command");
+    assert!(read(".ci/run").contains("cargo xtask test"), ".ci/run calls the README's command");
+    assert!(read(".cargo/config.toml").contains("xtask ="), "the alias is in .cargo/config.toml");
+    let xtask = read("xtask/src/main.rs");
+    for (page, text) in command_pages() {
+        for verb in words_after(&text, "cargo xtask ") {
+            assert!(xtask.contains(&format!("\"{verb}\"")), "{page}: cargo xtask {verb}");
+        }
+    }
+}
+
+fn command_pages() -> Vec<(String, String)> {
+    let mut pages: Vec<(String, String)> =
+        markdown_files("docs").into_iter().map(|page| (page.path, page.text)).collect();
+    for path in ["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "STYLE.md"] {
+        pages.push((path.to_owned(), read(path)));
+    }
+    pages
+}
+
+/// The word that follows each `before`, where it is a name.
+fn words_after(text: &str, before: &str) -> BTreeSet<String> {
+    text.match_indices(before)
+        .map(|(at, _)| text[at + before.len()..].chars())
+        .map(|rest| rest.take_while(|c| c.is_ascii_lowercase() || *c == '-').collect())
+        .filter(|word: &String| !word.is_empty())
+        .collect()
+}
