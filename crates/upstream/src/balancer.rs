@@ -1,0 +1,280 @@
+//! Choosing the endpoint for one request.
+//!
+//! What a request may be given, best first; a level is used when it leaves at least half of the
+//! endpoints in service (the panic threshold: so many failing at once says more about the checks,
+//! or about the load that would fall on the rest) and one of them has not been tried:
+//! 1. healthy, and no connection failed a moment ago;
+//! 2. healthy;
+//! 3. all that are in service.
+//!
+//! Weight 0 and an operator's drain or disable take an endpoint out of service; such a one is
+//! never given. So there is an answer as long as anything in service has not been tried.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::endpoint::{Endpoint, Rank};
+use crate::mix::{Mix, scale};
+use crate::schedule;
+use crate::tried::Tried;
+
+/// Endpoints of one backend.
+pub const ENDPOINTS_MAX: usize = 4_096;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// In turn, each by its weight, heavy ones spread out.
+    RoundRobin,
+    /// Of two drawn by weight the one with fewer requests in flight for its weight.
+    #[default]
+    LeastRequests,
+}
+
+/// An endpoint and its weight in one backend; weight 0 takes no requests.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub endpoint: Arc<Endpoint>,
+    pub weight: u32,
+}
+
+/// Which member of its [`Balancer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointIndex(pub u16);
+
+impl EndpointIndex {
+    #[must_use]
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A backend has more than [`ENDPOINTS_MAX`] endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointsTooMany(pub usize);
+
+impl fmt::Display for EndpointsTooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} endpoints, at most {ENDPOINTS_MAX} are possible", self.0)
+    }
+}
+
+impl std::error::Error for EndpointsTooMany {}
+
+/// The endpoints of one backend in one snapshot, and whose turn it is.
+#[derive(Debug)]
+pub struct Balancer {
+    algorithm: Algorithm,
+    members: Box<[Member]>,
+    /// Members in proportion to their weights; empty when all weights are 0.
+    turns: Box<[u16]>,
+    /// How many members have a weight.
+    weighted: u32,
+    cursor: Cursor,
+    /// Turns of endpoints that could not take them, handed to the others.
+    spilled: Cursor,
+}
+
+/// A cache line of its own, since every worker writes it.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Cursor(AtomicU64);
+
+/// What a scan of all members found out.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    /// Members up to this rank may be given.
+    worst: Rank,
+    /// The sum of their weights, without those tried.
+    weight: u64,
+}
+
+impl Balancer {
+    /// # Errors
+    /// When there are more than [`ENDPOINTS_MAX`] members.
+    pub fn new(algorithm: Algorithm, members: Vec<Member>) -> Result<Self, EndpointsTooMany> {
+        if members.len() > ENDPOINTS_MAX {
+            return Err(EndpointsTooMany(members.len()));
+        }
+        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
+        let weighted = weights.iter().filter(|weight| **weight > 0).count() as u32;
+        Ok(Self {
+            algorithm,
+            turns: schedule::turns(&weights),
+            weighted,
+            members: members.into(),
+            cursor: Cursor::default(),
+            spilled: Cursor::default(),
+        })
+    }
+
+    #[must_use]
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    #[must_use]
+    pub fn endpoint(&self, index: EndpointIndex) -> &Arc<Endpoint> {
+        &self.members[index.get()].endpoint
+    }
+
+    /// The endpoint for the next attempt, never one in `tried`. `random` is spread over all of
+    /// `u64`. `None`: nothing in service is left to try.
+    ///
+    /// The endpoint counts the request only from [`Endpoint::start_request`] on.
+    #[must_use]
+    pub fn pick(&self, now: Duration, random: u64, tried: &Tried) -> Option<EndpointIndex> {
+        let mut random = random;
+        // Another worker may take an endpoint's one trial between the choice and the claim. Then
+        // it ranks lower, and the next choice sees that.
+        for _ in 0..4 {
+            let index = match self.algorithm {
+                Algorithm::RoundRobin => self.in_turn(now, tried)?,
+                Algorithm::LeastRequests => self.least_requests(now, random, tried)?,
+            };
+            let endpoint = self.endpoint(index);
+            if endpoint.rank(now) != Rank::Good || endpoint.claim(now) {
+                return Some(index);
+            }
+            random = Mix::new(random).next();
+        }
+        self.in_turn(now, tried)
+    }
+
+    fn in_turn(&self, now: Duration, tried: &Tried) -> Option<EndpointIndex> {
+        if self.turns.is_empty() {
+            return None;
+        }
+        let turn = self.cursor.0.fetch_add(1, Relaxed) % self.turns.len() as u64;
+        let index = EndpointIndex(self.turns[turn as usize]);
+        if self.is_good(index, now, tried) {
+            return Some(index);
+        }
+        let level = self.level(now, tried)?;
+        if !tried.contains(index) && self.endpoint(index).rank(now) <= level.worst {
+            return Some(index);
+        }
+        // Multiples of the golden ratio fill the unit interval evenly, in whatever order the
+        // endpoints fail and return: the others take these turns by their weights.
+        let spilled = self.spilled.0.fetch_add(1, Relaxed);
+        let point = spilled.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.at(scale(point, level.weight), level.worst, now, tried, None)
+    }
+
+    fn least_requests(&self, now: Duration, random: u64, tried: &Tried) -> Option<EndpointIndex> {
+        let mut mix = Mix::new(random);
+        let drawn = self.draw(&mut mix)?;
+        let mut first = Some(drawn).filter(|drawn| self.is_good(*drawn, now, tried));
+        if let Some(first) = first {
+            if self.weighted == 1 {
+                return Some(first);
+            }
+            // A heavy member is drawn twice often enough; a few draws settle most cases.
+            for _ in 0..4 {
+                let second = self.draw(&mut mix)?;
+                if second != first && self.is_good(second, now, tried) {
+                    return Some(self.less_busy(first, second));
+                }
+            }
+        }
+        let level = self.level(now, tried)?;
+        // A good first one is kept: another draw here would be a bias against the heavy ones,
+        // which come here more often.
+        if first.is_none() {
+            first = self.at(mix.below(level.weight), level.worst, now, tried, None);
+        }
+        let first = first?;
+        let rest = level.weight.saturating_sub(u64::from(self.members[first.get()].weight));
+        let second = self.at(mix.below(rest), level.worst, now, tried, Some(first));
+        Some(second.map_or(first, |second| self.less_busy(first, second)))
+    }
+
+    /// The first, unless the second has less to do for its weight. Equals go to the first, which
+    /// was drawn by weight: so idle endpoints share by weight.
+    fn less_busy(&self, first: EndpointIndex, second: EndpointIndex) -> EndpointIndex {
+        let (a, b) = (&self.members[first.get()], &self.members[second.get()]);
+        let load_a = u64::from(a.endpoint.in_flight()) * u64::from(b.weight);
+        let load_b = u64::from(b.endpoint.in_flight()) * u64::from(a.weight);
+        if load_b < load_a { second } else { first }
+    }
+
+    fn draw(&self, mix: &mut Mix) -> Option<EndpointIndex> {
+        let turn = mix.below(self.turns.len() as u64);
+        self.turns.get(turn as usize).map(|index| EndpointIndex(*index))
+    }
+
+    fn is_good(&self, index: EndpointIndex, now: Duration, tried: &Tried) -> bool {
+        !tried.contains(index) && self.endpoint(index).rank(now) == Rank::Good
+    }
+
+    /// The best level that leaves something to choose, by a look at every member.
+    fn level(&self, now: Duration, tried: &Tried) -> Option<Level> {
+        // Members and untried weight by rank.
+        let mut count = [0_u32; 3];
+        let mut weight = [0_u64; 3];
+        for (index, member) in self.candidates() {
+            let rank = member.endpoint.rank(now);
+            if rank == Rank::Out {
+                continue;
+            }
+            count[rank as usize] += 1;
+            if !tried.contains(index) {
+                weight[rank as usize] += u64::from(member.weight);
+            }
+        }
+        let in_service: u32 = count.iter().sum();
+        let mut usable = 0;
+        let mut sum = 0;
+        for rank in [Rank::Good, Rank::Aside, Rank::Down] {
+            usable += count[rank as usize];
+            sum += weight[rank as usize];
+            if usable * 2 >= in_service && sum > 0 {
+                return Some(Level { worst: rank, weight: sum });
+            }
+        }
+        None
+    }
+
+    /// The member at a point of the weights of those that a level admits. Ranks may have changed
+    /// since the level was computed; then the last one that is admitted will do.
+    fn at(
+        &self,
+        point: u64,
+        worst: Rank,
+        now: Duration,
+        tried: &Tried,
+        except: Option<EndpointIndex>,
+    ) -> Option<EndpointIndex> {
+        let mut left = point;
+        let mut last = None;
+        for (index, member) in self.candidates() {
+            let barred = Some(index) == except || tried.contains(index);
+            if barred || member.endpoint.rank(now) > worst {
+                continue;
+            }
+            last = Some(index);
+            let weight = u64::from(member.weight);
+            if left < weight {
+                break;
+            }
+            left -= weight;
+        }
+        last
+    }
+
+    fn candidates(&self) -> impl Iterator<Item = (EndpointIndex, &Member)> {
+        let numbered = self.members.iter().enumerate();
+        numbered
+            .filter(|(_, member)| member.weight > 0)
+            .map(|(index, member)| (EndpointIndex(index as u16), member))
+    }
+}
+
+#[cfg(test)]
+mod tests;

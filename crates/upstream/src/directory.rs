@@ -1,0 +1,108 @@
+//! What outlives a reload: endpoints and capacities by name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::capacity::Capacity;
+use crate::endpoint::Endpoint;
+
+/// Finds the state of a backend and of its endpoints again when a new snapshot names them.
+///
+/// It holds them weakly: what no snapshot names is gone, and a snapshot that failed to compile
+/// leaves nothing behind. An endpoint is known by its backend's name and its URL, so two backends
+/// with the same endpoint judge it apart: their checks may differ.
+#[derive(Debug)]
+pub struct Directory {
+    seed: u64,
+    backends: Mutex<HashMap<Box<str>, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    capacity: Weak<Capacity>,
+    endpoints: HashMap<Box<str>, Weak<Endpoint>>,
+}
+
+impl Directory {
+    /// `seed` varies the times of health checks; give each process another one.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { seed, backends: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn endpoint(&self, backend: &str, url: &str) -> Arc<Endpoint> {
+        self.with(backend, |known| {
+            if let Some(found) = known.endpoints.get(url).and_then(Weak::upgrade) {
+                return found;
+            }
+            let made = Arc::new(Endpoint::new(url, self.seed ^ fingerprint(backend, url)));
+            known.endpoints.insert(url.into(), Arc::downgrade(&made));
+            made
+        })
+    }
+
+    #[must_use]
+    pub fn capacity(&self, backend: &str) -> Arc<Capacity> {
+        self.with(backend, |known| {
+            known.capacity.upgrade().unwrap_or_else(|| {
+                let made = Arc::new(Capacity::default());
+                known.capacity = Arc::downgrade(&made);
+                made
+            })
+        })
+    }
+
+    /// Forgets the names of what no snapshot uses any more. To be called after a swap.
+    pub fn prune(&self) {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.retain(|_, known| {
+            known.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+            !known.endpoints.is_empty() || known.capacity.strong_count() > 0
+        });
+    }
+
+    fn with<T>(&self, backend: &str, act: impl FnOnce(&mut Known) -> T) -> T {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        act(backends.entry(backend.into()).or_default())
+    }
+}
+
+/// FNV-1a over both names.
+fn fingerprint(backend: &str, url: &str) -> u64 {
+    let bytes = backend.bytes().chain([0]).chain(url.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_found_again_by_name_while_a_snapshot_uses_it() {
+        let directory = Directory::new(1);
+        let before = directory.endpoint("orders", "http://a");
+        let _busy = before.start_request();
+        let after = directory.endpoint("orders", "http://a");
+        assert_eq!(after.in_flight(), 1);
+        assert!(!Arc::ptr_eq(&before, &directory.endpoint("users", "http://a")));
+        let capacity = directory.capacity("orders");
+        let _permit = capacity.connections.try_acquire(9);
+        assert_eq!(directory.capacity("orders").connections.used(), 1);
+    }
+
+    #[test]
+    fn what_no_snapshot_names_is_forgotten() {
+        let directory = Directory::new(1);
+        let kept = directory.endpoint("orders", "http://a");
+        drop(directory.endpoint("orders", "http://b"));
+        drop(directory.endpoint("gone", "http://c"));
+        directory.prune();
+        let backends = directory.backends.lock().unwrap();
+        assert_eq!(backends.len(), 1);
+        assert_eq!(backends["orders"].endpoints.len(), 1);
+        drop(kept);
+    }
+}

@@ -1,0 +1,25 @@
+//! Which endpoint gets the next request: balancing, health, and how much a backend may hold.
+//!
+//! State machines and counters only. Time is `Now::mono`: a [`std::time::Duration`] on a
+//! monotonic clock, one origin for every call; randomness is an argument. Connections, probes
+//! and timers belong to `proxy`, which drives what is here. All of it is shared by every worker:
+//! [`Balancer::pick`] takes no lock. The states are drawn in `LIFECYCLE.md`.
+
+pub mod balancer;
+pub mod capacity;
+pub mod directory;
+pub mod endpoint;
+pub mod health;
+pub mod mix;
+pub mod passive;
+mod schedule;
+pub mod split;
+pub mod tried;
+
+pub use balancer::{Algorithm, Balancer, EndpointIndex, EndpointsTooMany, Member};
+pub use capacity::{Capacity, Counter, Permit};
+pub use directory::Directory;
+pub use endpoint::{Endpoint, InFlight, Service};
+pub use health::{Health, HealthSettings, Outcome, Transition};
+pub use split::Split;
+pub use tried::Tried;
