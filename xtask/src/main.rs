@@ -1,0 +1,63 @@
+//! The project's chores: `cargo xtask VERB`. One file a verb; this one only chooses.
+//!
+//! Not part of the product: it may print, wait and read the clock.
+#![expect(clippy::print_stdout, reason = "a chore talks to the person at the terminal")]
+#![expect(clippy::disallowed_types, reason = "banners say how long a step took; benches measure")]
+#![expect(clippy::disallowed_methods, reason = "a bench waits for the servers that it starts")]
+
+mod bench;
+mod generate;
+mod reference;
+mod setup;
+mod steps;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+const USAGE: &str = "\
+Usage: cargo xtask VERB
+
+  test                 everything that must hold before a change lands: format, lints,
+                       licences, documentation, generated files, and every test
+  test-real            only the tests against real servers (nginx, oidc-provider)
+  setup                installs the system packages that those need (Debian, as root)
+  generate [--check]   writes the generated files, or says which are out of date
+  bench quick [--rounds N] [--seconds N]
+                       CPU time a request of Portcullis and of nginx, in turn
+";
+
+fn main() -> ExitCode {
+    match run(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["test", rest @ ..] => test::everything(rest),
+        ["test-real"] => test::real(),
+        ["setup"] => setup::install(),
+        ["generate"] => generate::write(),
+        ["generate", "--check"] => generate::check(),
+        ["bench", "quick", rest @ ..] => bench::quick(rest),
+        [] | ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("I do not know `{}`\n\n{USAGE}", other.join(" ")),
+    }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

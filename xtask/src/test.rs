@@ -1,0 +1,73 @@
+//! `cargo xtask test`: the README's test command, and what continuous integration runs.
+//!
+//! The test runner comes last, so that its closing summary is the last thing printed.
+
+use anyhow::bail;
+
+use crate::steps::{answers, cargo, run, step};
+use crate::{generate, setup};
+
+/// Names the tests that start a server which is not ours; they live in modules called `real`.
+const REAL: &str = "real::";
+
+pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
+    step("system packages", setup::install)?;
+    step("format", || run(cargo(&["fmt", "--all", "--check"])))?;
+    step("lints", || {
+        run(cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    })?;
+    step("dependencies", dependencies)?;
+    step("documentation", || {
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        run(doc)
+    })?;
+    step("generated files", generate::check)?;
+    tests(filter)
+}
+
+pub(crate) fn real() -> anyhow::Result<()> {
+    step("system packages", setup::install)?;
+    tests(&[REAL])
+}
+
+/// cargo-deny where it is installed. Its database of known holes is fetched; where that is out of
+/// reach the rules that need no network are checked. Without cargo-deny, tidy holds them as tests.
+fn dependencies() -> anyhow::Result<()> {
+    if !answers("cargo-deny", &["--version"]) {
+        println!("   cargo-deny is not installed: the tests of crates/tidy check deny.toml");
+        return Ok(());
+    }
+    let quiet = ["deny", "--log-level", "error"];
+    let fetched = cargo(&[&quiet[..], &["fetch"]].concat()).output();
+    if fetched.is_ok_and(|fetch| fetch.status.success()) {
+        return run(cargo(&[&quiet[..], &["check"]].concat()));
+    }
+    println!("   the advisory database cannot be fetched: checking what needs no network");
+    run(cargo(&[
+        "deny",
+        "--log-level",
+        "error",
+        "--offline",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+}
+
+fn tests(filter: &[&str]) -> anyhow::Result<()> {
+    println!("── tests");
+    let mut runner = if answers("cargo-nextest", &["nextest", "--version"]) {
+        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
+    } else {
+        println!("   cargo-nextest is not installed: running `cargo test`");
+        cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
+    };
+    runner.args(filter);
+    let status = runner.status()?;
+    if !status.success() {
+        bail!("tests: {status}");
+    }
+    Ok(())
+}
