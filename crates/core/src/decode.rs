@@ -25,6 +25,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::finding::{Finding, Findings};
+use crate::limit_config::{self, KeyPart, LimitConfig};
 use crate::node::{Key, Node, SourceSpan, Value};
 use crate::units;
 
@@ -75,7 +76,7 @@ pub struct Format {
 }
 
 /// The grammars of this crate's own types.
-const FORMATS: [Format; 4] = [
+const FORMATS: [Format; 7] = [
     Format { name: "duration", check: |text| units::parse_duration(text).map(drop) },
     Format {
         name: "positive-duration",
@@ -86,6 +87,9 @@ const FORMATS: [Format; 4] = [
         check: |text| text.parse::<units::DurationOrOff>().map(drop),
     },
     Format { name: "size", check: |text| units::parse_size(text).map(drop) },
+    Format { name: "limit", check: |text| text.parse::<LimitConfig>().map(drop) },
+    Format { name: "limit-key", check: |text| text.parse::<KeyPart>().map(drop) },
+    Format { name: "limit-keys", check: limit_config::check_keys },
 ];
 
 /// Gives types that are written as one text their `Deserialize`, `Serialize` and `JsonSchema`
@@ -121,6 +125,66 @@ macro_rules! written_as_text {
                     "pattern": $pattern,
                     "x-format": $format,
                     "x-expected": $expected,
+                })
+            }
+        }
+    )*};
+}
+
+/// Gives types that have a short form, one text, and a long one, a map, their `Deserialize` and
+/// `JsonSchema`, from `FromStr<Err = Fault>` and `From<Long>`:
+/// `Type = Long: "x-format", "what is expected", pattern`.
+#[macro_export]
+macro_rules! written_short_or_long {
+    ($($type:ident = $long:ident: $format:literal, $expected:literal, $pattern:expr;)*) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Forms;
+
+                impl<'de> serde::de::Visitor<'de> for Forms {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!($expected, " or a map"))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        let map = serde::de::value::MapAccessDeserializer::new(map);
+                        <$long as serde::Deserialize>::deserialize(map).map(Into::into)
+                    }
+                }
+
+                from.deserialize_any(Forms)
+            }
+        }
+
+        impl schemars::JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($type)).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "anyOf": [
+                        {
+                            "type": "string",
+                            "pattern": $pattern,
+                            "x-format": $format,
+                            "x-expected": $expected,
+                        },
+                        generator.subschema_for::<$long>(),
+                    ],
                 })
             }
         }

@@ -223,8 +223,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
     for i in 0..=a.len() {
         rows[i * width] = i;
     }
-    for j in 0..=b.len() {
-        rows[j] = j;
+    for (j, cell) in rows.iter_mut().take(width).enumerate() {
+        *cell = j;
     }
     for i in 1..=a.len() {
         for j in 1..=b.len() {
