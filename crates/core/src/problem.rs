@@ -1,0 +1,104 @@
+//! What the gateway says to a client when it answers in the backend's place (RFC 9457).
+
+use std::fmt::{self, Write as _};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::codes::Code;
+use crate::head::ResponseHead;
+use crate::policy::{Reply, ReplyBody};
+
+/// One refusal or failure, with one half for the client and one half for the log.
+///
+/// The code's name and title are public. `detail` is private: it never leaves the process except
+/// through the access log and `explain`.
+#[derive(Debug)]
+pub struct Problem {
+    pub code: &'static Code,
+    pub detail: String,
+    /// Fields the status asks for: `retry-after`, `www-authenticate`, `allow`, …
+    pub fields: Vec<(&'static str, String)>,
+}
+
+impl Problem {
+    #[must_use]
+    pub fn new(code: &'static Code) -> Self {
+        Self { code, detail: String::new(), fields: Vec::new() }
+    }
+
+    /// Adds what only the operator may see.
+    #[must_use]
+    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = detail.to_string();
+        self
+    }
+
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.fields.push((name, value.into()));
+        self
+    }
+
+    /// When to come back, in whole seconds; at least one (RFC 9110 §10.2.3).
+    #[must_use]
+    pub fn retry_after(self, wait: std::time::Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1000).max(1);
+        self.field("retry-after", seconds.to_string())
+    }
+
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The only place where a problem turns into bytes.
+    #[must_use]
+    pub fn into_reply(self, request_id: &str) -> Reply {
+        let mut head = ResponseHead::new(self.status());
+        head.fields.append(b"content-type", b"application/problem+json");
+        head.fields.append(b"cache-control", b"no-store");
+        for (name, value) in &self.fields {
+            head.fields.append(name.as_bytes(), value.as_bytes());
+        }
+        let Code { name, status, title, .. } = self.code;
+        let mut body = String::with_capacity(256);
+        // Names and titles are constants without quotes and ids are hexadecimal: nothing to escape.
+        write!(
+            body,
+            r#"{{"type":"urn:portcullis:problem:{name}","title":"{title}","status":{status},"code":"{name}","request_id":"{request_id}"}}"#
+        )
+        .unwrap_or_default();
+        Reply { head, body: ReplyBody::Bytes(Bytes::from(body)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::codes;
+
+    #[test]
+    fn the_detail_stays_inside() {
+        let problem = Problem::new(codes::RATE_LIMITED)
+            .detail("client 192.0.2.7 over 10/s")
+            .retry_after(std::time::Duration::from_millis(1200));
+        let reply = problem.into_reply("c0ffee");
+        let fields: Vec<_> = reply
+            .head
+            .fields
+            .iter()
+            .map(|(n, v)| format!("{}: {}", n.escape_ascii(), v.escape_ascii()))
+            .collect();
+        let ReplyBody::Bytes(body) = reply.body else { unreachable!() };
+        expect![[r#"
+            429
+            content-type: application/problem+json
+            cache-control: no-store
+            retry-after: 2
+            {"type":"urn:portcullis:problem:rate-limited","title":"Too many requests","status":429,"code":"rate-limited","request_id":"c0ffee"}"#]]
+        .assert_eq(&format!("{}\n{}\n{}", reply.head.status.as_u16(), fields.join("\n"), body.escape_ascii().to_string().replace("\\\"", "\"")));
+    }
+}
