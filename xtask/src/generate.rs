@@ -5,13 +5,13 @@ use std::fs;
 use anyhow::{Context, bail};
 
 use crate::reference;
-use crate::steps::{cargo, output};
+use crate::steps::{cargo, command, output};
 
 const SCHEMA: &str = "docs/reference/schema.json";
 const CONFIGURATION: &str = "docs/reference/configuration.md";
 
 pub(crate) fn write() -> anyhow::Result<()> {
-    for (path, text) in files()? {
+    for (path, text) in files(&build_and_ask()?)? {
         let full = crate::root().join(path);
         if let Some(folder) = full.parent() {
             fs::create_dir_all(folder)?;
@@ -23,7 +23,17 @@ pub(crate) fn write() -> anyhow::Result<()> {
 }
 
 pub(crate) fn check() -> anyhow::Result<()> {
-    let stale: Vec<&str> = files()?
+    compare(&build_and_ask()?)
+}
+
+/// As [`check`], by a binary that is already there: the one beside this program.
+pub(crate) fn check_built() -> anyhow::Result<()> {
+    let binary = std::env::current_exe()?.with_file_name("portcullis");
+    compare(&output(command(&binary.to_string_lossy(), &["schema"]))?)
+}
+
+fn compare(schema: &str) -> anyhow::Result<()> {
+    let stale: Vec<&str> = files(schema)?
         .into_iter()
         .filter(|(path, text)| {
             fs::read_to_string(crate::root().join(path)).ok().as_ref() != Some(text)
@@ -37,9 +47,12 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 /// Path and text of each generated file, all made from what the binary says.
-fn files() -> anyhow::Result<Vec<(&'static str, String)>> {
-    let schema =
-        output(cargo(&["run", "--quiet", "--locked", "--package", "portcullis", "--", "schema"]))?;
-    let parsed = serde_json::from_str(&schema).context("`portcullis schema` prints JSON")?;
-    Ok(vec![(SCHEMA, schema), (CONFIGURATION, reference::page(&parsed))])
+fn files(schema: &str) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let parsed = serde_json::from_str(schema).context("`portcullis schema` prints JSON")?;
+    Ok(vec![(SCHEMA, schema.to_owned()), (CONFIGURATION, reference::page(&parsed))])
+}
+
+fn build_and_ask() -> anyhow::Result<String> {
+    let run = ["run", "--quiet", "--locked", "--package", "portcullis", "--", "schema"];
+    output(cargo(&run))
 }

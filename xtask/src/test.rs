@@ -2,6 +2,8 @@
 //!
 //! The test runner comes last, so that its closing summary is the last thing printed.
 
+use std::process::Command;
+
 use anyhow::bail;
 
 use crate::steps::{answers, cargo, run, step};
@@ -22,7 +24,9 @@ pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
         doc.env("RUSTDOCFLAGS", "-D warnings");
         run(doc)
     })?;
-    step("generated files", generate::check)?;
+    // One build for everything that runs, so that no library is compiled twice.
+    step("build", || run(runner(&["--no-run"])))?;
+    step("generated files", generate::check_built)?;
     tests(filter)
 }
 
@@ -58,16 +62,21 @@ fn dependencies() -> anyhow::Result<()> {
 
 fn tests(filter: &[&str]) -> anyhow::Result<()> {
     println!("── tests");
-    let mut runner = if answers("cargo-nextest", &["nextest", "--version"]) {
-        cargo(&["nextest", "run", "--workspace", "--locked", "--no-fail-fast"])
-    } else {
-        println!("   cargo-nextest is not installed: running `cargo test`");
-        cargo(&["test", "--workspace", "--locked", "--no-fail-fast"])
-    };
-    runner.args(filter);
-    let status = runner.status()?;
+    let status = runner(&["--no-fail-fast"]).args(filter).status()?;
     if !status.success() {
         bail!("tests: {status}");
     }
     Ok(())
+}
+
+/// cargo-nextest where it is installed, which runs each test in a process of its own; else
+/// `cargo test`.
+fn runner(arguments: &[&str]) -> Command {
+    let mut runner = if answers("cargo-nextest", &["nextest", "--version"]) {
+        cargo(&["nextest", "run"])
+    } else {
+        cargo(&["test"])
+    };
+    runner.args(["--workspace", "--locked"]).args(arguments);
+    runner
 }

@@ -35,6 +35,40 @@ fn each_policy_has_a_page() {
     }
 }
 
+/// Status, name and title of each line of the table in `core/src/codes.rs`.
+fn problem_codes() -> Vec<(String, String, String)> {
+    let source = read("crates/core/src/codes.rs");
+    let table = source.split("\ncodes! {").nth(1).expect("codes.rs has the table `codes!`");
+    let codes: Vec<_> = table
+        .lines()
+        .take_while(|line| *line != "}")
+        .filter_map(|line| {
+            let (_, value) = line.split_once(" = ")?;
+            let status = value.split(' ').next()?;
+            let mut quoted = value.split('"').skip(1).step_by(2);
+            Some((status.to_owned(), quoted.next()?.to_owned(), quoted.next()?.to_owned()))
+        })
+        .collect();
+    assert!(codes.len() > 20, "only {} codes were read", codes.len());
+    codes
+}
+
+#[test]
+fn each_problem_has_a_page_that_agrees() {
+    let list = read("docs/problems.md");
+    let codes = problem_codes();
+    for (status, name, title) in &codes {
+        let page = read(&format!("docs/problems/{name}.md"));
+        let begins = format!("# {name}\n\n**{status}: {title}.**");
+        assert!(page.starts_with(&begins), "docs/problems/{name}.md begins with\n{begins}");
+        let row = format!("| {status} | [{name}](problems/{name}.md) | {title} |");
+        assert!(list.contains(&row), "docs/problems.md has the row\n{row}");
+    }
+    for page in pages("docs/problems") {
+        assert!(codes.iter().any(|(_, name, _)| *name == page), "{page} is no problem any more");
+    }
+}
+
 #[test]
 fn the_summary_lists_each_page_once() {
     let summary = read(SUMMARY);
