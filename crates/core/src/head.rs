@@ -90,8 +90,8 @@ impl Fields {
 
     /// Adds a field whose bytes the caller interns later, at the place the spans say. For codecs,
     /// which have validated them and looked up `known`.
-    pub fn push_span(&mut self, name: Span, value: Span, known: Known) {
-        self.list.push(Field { name, value, known, live: true });
+    pub fn push_field(&mut self, field: Field) {
+        self.list.push(field);
     }
 
     /// Adds a field after those of the same name.

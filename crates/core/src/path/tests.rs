@@ -195,7 +195,8 @@ fn by_default_whatever_has_two_readings_is_refused() {
         *                            ! path-not-absolute
         /a	b                         ! path-control-byte
         /a                          ! path-control-byte
-    "#]].assert_eq(&seen);
+    "#]]
+    .assert_eq(&seen);
 }
 
 #[test]
@@ -246,7 +247,8 @@ fn what_may_be_kept_still_hides_no_dot_segment() {
         /a;b%2fc                     /a;b%2Fc
         /%5c                         ! path-backslash
         /%252f                       ! path-encoded-percent
-    "#]].assert_eq(&seen);
+    "#]]
+    .assert_eq(&seen);
 }
 
 #[test]
@@ -260,7 +262,8 @@ fn kept_empty_segments_are_not_popped() {
         /a//../b                     ! path-empty-segment
         /a/..//b                     //b
         /a/b/../c                    /a/c
-    "#]].assert_eq(&seen);
+    "#]]
+    .assert_eq(&seen);
 }
 
 #[test]
