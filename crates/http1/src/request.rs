@@ -201,6 +201,7 @@ struct Seen<'a> {
     options: Options,
     expect: Option<&'a [u8]>,
     upgrade: Option<Span>,
+    upgrades: usize,
     accepts_trailers: bool,
 }
 
@@ -230,7 +231,10 @@ impl<'a> Seen<'a> {
                 return Ok(false);
             }
             Known::Te => self.accepts_trailers |= accepts_trailers(line.value_text),
-            Known::Upgrade => self.upgrade = Some(line.value),
+            Known::Upgrade => {
+                self.upgrades += 1;
+                self.upgrade = Some(line.value);
+            }
             _ => {}
         }
         Ok(!line.known.is_hop_by_hop())
@@ -254,7 +258,7 @@ impl<'a> Seen<'a> {
             chunked: self.lengths.chunked,
             expect_continue: self.expect.is_some() && !http10 && head.body != BodyLength::Empty,
             accepts_trailers: self.accepts_trailers && !http10,
-            upgrade: self.upgrade.filter(|_| self.options.upgrade && !http10),
+            upgrade: self.upgrade.filter(|_| self.options.upgrade && self.upgrades == 1 && !http10),
         })
     }
 }
