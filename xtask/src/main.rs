@@ -7,6 +7,7 @@
 
 mod bench;
 mod generate;
+mod picture;
 mod reference;
 mod setup;
 mod steps;
@@ -25,6 +26,7 @@ Usage: cargo xtask VERB
   test-real            only the tests against real servers (nginx, oidc-provider)
   setup                installs the system packages that those need (Debian, as root)
   generate [--check]   writes the generated files, or says which are out of date
+  picture              draws docs/demo.svg from what the demo prints
   bench quick [--rounds N] [--seconds N]
                        CPU time a request of Portcullis and of nginx, in turn
 ";
@@ -47,6 +49,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["setup"] => setup::install(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),
+        ["picture"] => picture::draw(),
         ["bench", "quick", rest @ ..] => bench::quick(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
