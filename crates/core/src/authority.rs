@@ -307,7 +307,8 @@ mod tests {
             é.test                   host-bad-byte
             a.test;x                 host-bad-byte
             []                       host-bad-ipv6
-        "#]].assert_eq(&seen);
+        "#]]
+        .assert_eq(&seen);
     }
 
     #[test]

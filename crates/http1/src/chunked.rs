@@ -199,3 +199,6 @@ fn trailer_error(error: HeadError) -> BodyError {
         error => BodyError::BadTrailer(error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 use http::{Method, StatusCode};
 use portcullis_core::head::Field;
 use portcullis_core::known::Known;
-use portcullis_core::{BodyLength, ResponseHead, Version};
+use portcullis_core::{BodyLength, ResponseHead, Span, Version};
 
 use crate::connection::Options;
 use crate::error::ResponseError;
@@ -44,6 +44,8 @@ pub struct ResponseFacts {
     pub until_close: bool,
     /// Content-Length as sent; to HEAD and with 304 it describes a body that is not there.
     pub declared_length: Option<u64>,
+    /// The protocol switched to, where Connection names Upgrade, as a span of the head.
+    pub upgrade: Option<Span>,
 }
 
 /// Reads the response head at the front of `input`, an answer to a request with `method`.
@@ -64,6 +66,7 @@ pub fn parse_response(
     let mut lines = Lines::new(input, 0, line.end, limits);
     let mut lengths = LengthFields::default();
     let mut options = Options::default();
+    let mut upgrade = None;
     loop {
         let line = match lines.next()? {
             Next::Line(line) => line,
@@ -75,6 +78,7 @@ pub fn parse_response(
             Known::ContentLength => lengths.add_content_length(line.value_text)?,
             Known::TransferEncoding => lengths.add_transfer_encoding(line.value_text)?,
             Known::Connection => options.add(&line)?,
+            Known::Upgrade => upgrade = Some(line.value),
             Known::Other => live = !is_framing_alias(line.name_text),
             _ => {}
         }
@@ -87,7 +91,9 @@ pub fn parse_response(
     head.version = line.version;
     options.strip(text, &mut head.fields, |known| known != Known::ContentLength);
     lengths.check(line.version == Version::Http10)?;
-    Ok(ParsedResponse::Complete(facts(head, &lengths, &options, method, lines.at)))
+    let facts = facts(head, &lengths, &options, method, lines.at);
+    let upgrade = upgrade.filter(|_| options.upgrade);
+    Ok(ParsedResponse::Complete(ResponseFacts { upgrade, ..facts }))
 }
 
 struct StatusLine {
@@ -158,5 +164,9 @@ fn facts(
         chunked: lengths.chunked && !bodiless,
         until_close,
         declared_length: lengths.content_length.filter(|_| !lengthless),
+        upgrade: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

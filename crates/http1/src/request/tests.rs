@@ -53,8 +53,7 @@ fn verdict(input: &[u8]) -> String {
     text
 }
 
-#[allow(clippy::needless_pass_by_value)]
-fn check(inputs: impl IntoIterator<Item = (String, Vec<u8>)>, expected: Expect) {
+fn check(inputs: impl IntoIterator<Item = (String, Vec<u8>)>, expected: &Expect) {
     let seen: String = inputs
         .into_iter()
         .map(|(name, input)| format!("{} => {}\n", name.escape_debug(), verdict(&input)))
@@ -100,7 +99,7 @@ fn plain_requests_pass() {
             raw("\r\n\r\nGET /c HTTP/1.1\r\nHost: a.test\r\n\r\n"),
             raw("GET /p1 HTTP/1.1\r\nHost: a.test\r\n\r\nGET /p2"),
         ],
-        expect![[r#"
+        &expect![[r#"
             GET /c HTTP/1.1 => GET /c HTTP/1.1 | host: a.test
             HEAD /c HTTP/1.1 => HEAD /c HTTP/1.1 | host: a.test
             OPTIONS * HTTP/1.1 => OPTIONS * HTTP/1.1 | host: a.test
@@ -163,7 +162,7 @@ fn a_body_has_one_length_or_the_request_is_refused() {
             with(GET, &["Transfer-Encoding: chunked"]),
             with("OPTIONS /c HTTP/1.1", &["Transfer-Encoding: chunked"]),
         ],
-        expect![[r#"
+        &expect![[r#"
             POST /c HTTP/1.1 | Content-Length: 6 | Transfer-Encoding: chunked => 400 length-and-encoding
             POST /c HTTP/1.1 | Transfer-Encoding: chunked | Content-Length: 6 => 400 length-and-encoding
             POST /c HTTP/1.1 | Content-Length: 0 | Content-Length: 40 => 400 duplicate-content-length
@@ -249,7 +248,7 @@ fn lines_are_read_strictly() {
             with("GET\t/c\tHTTP/1.1", &[]),
             with("PRI * HTTP/2.0", &[]),
         ],
-        expect![[r#"
+        &expect![[r#"
             GET /c HTTP/1.1\nHost: a.test\n\n => 400 bad-request-line
             GET /c HTTP/1.1\r\nHost: a.test\n\r\n => 400 bare-line-feed
             \nGET /c HTTP/1.1\r\nHost: a.test\r\n\r\n => 400 bare-line-feed
@@ -340,7 +339,7 @@ fn a_target_has_one_form_and_one_authority() {
             with("GET /public/..;/admin HTTP/1.1", &[]),
             with("GET /../admin HTTP/1.1", &[]),
         ],
-        expect![[r#"
+        &expect![[r#"
             GET /c HTTP/1.1 => 400 host-missing
             GET /c HTTP/1.0 => GET /c HTTP/1.1 | host:  [close]
             GET /c HTTP/1.0 | Host: => 400 host-empty
@@ -435,7 +434,7 @@ fn fields_of_the_connection_end_here_and_others_cannot_be_stripped() {
             with(POST, &["Expect: y 100-continue", "Content-Length: 3"]),
             with(POST, &["Expect: 100-continue", "Expect: 100-continue"]),
         ],
-        expect![[r#"
+        &expect![[r#"
             GET /c HTTP/1.1 | Connection: close => GET /c HTTP/1.1 | host: a.test [close]
             GET /c HTTP/1.1 | Connection: keep-alive, Close => GET /c HTTP/1.1 | host: a.test [close]
             GET /c HTTP/1.1 | Connection: X-Hop, ,x-other | X-Hop: 1 | X-OTHER: 2 | X-Kept: 3 => GET /c HTTP/1.1 | host: a.test | X-Kept: 3
