@@ -1,0 +1,323 @@
+//! The services behind the gateway, as written.
+
+use std::str::FromStr;
+
+use portcullis_core::decode::{Fault, Spanned};
+use portcullis_core::node::Node;
+use portcullis_core::units::PositiveDuration;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::forms::OneOrMany;
+use crate::text::{AbsolutePath, EndpointUrl, HostHeader, HostName, Reason, Reference, Statuses};
+
+/// Endpoints that serve the same thing.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    pub endpoints: Vec<Endpoint>,
+    pub balance: Balance,
+    pub health: Option<Health>,
+    pub host: HostHeader,
+    pub tls: Option<Spanned<BackendTls>>,
+    pub connect_timeout: PositiveDuration,
+    pub idle_timeout: PositiveDuration,
+    pub connections_max: u32,
+    pub idle_max: u32,
+    pub pending_max: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongBackend {
+    /// Where it is: URLs (`http://10.0.0.1:8080`), or maps with `url` and `weight`.
+    #[schemars(length(min = 1, max = 4096), extend("uniqueItems" = true))]
+    endpoints: Vec<Endpoint>,
+    /// How an endpoint is chosen. Default: `least_requests`.
+    #[serde(default)]
+    balance: Balance,
+    /// Asks each endpoint regularly whether it is well: a path, or a map. Without it an endpoint
+    /// counts as well, and is set aside for a moment when it cannot be connected to.
+    #[serde(default)]
+    health: Option<Health>,
+    /// The `Host` that it sees: `preserve` (what the client sent), `backend` (that of the
+    /// endpoint's URL), or a name. Default: `preserve`.
+    #[serde(default)]
+    host: HostHeader,
+    /// TLS to `https://` endpoints, beyond the default, which verifies them with the system's
+    /// certificate authorities and the name in their URL.
+    #[serde(default)]
+    tls: Option<Spanned<BackendTls>>,
+    /// Longest wait for a connection, TLS handshake included. Another endpoint is tried after
+    /// that. Default: `2s`.
+    #[serde(default = "connect_timeout")]
+    connect_timeout: PositiveDuration,
+    /// How long an idle connection is kept. Keep it below the backend's own keep-alive time.
+    /// Default: `60s`.
+    #[serde(default = "idle_timeout")]
+    idle_timeout: PositiveDuration,
+    /// Open connections to all its endpoints, over all workers. Requests beyond wait for one.
+    /// Default: 1024.
+    #[serde(default = "connections_max")]
+    #[schemars(range(min = 1))]
+    connections_max: u32,
+    /// Idle connections kept to each endpoint by each worker. Default: 64.
+    #[serde(default = "idle_max")]
+    idle_max: u32,
+    /// Requests that may wait for a connection; a 503 beyond. Default: 1024.
+    #[serde(default = "pending_max")]
+    pending_max: u32,
+}
+
+fn connect_timeout() -> PositiveDuration {
+    PositiveDuration::from_secs(2)
+}
+
+fn idle_timeout() -> PositiveDuration {
+    PositiveDuration::from_secs(60)
+}
+
+fn connections_max() -> u32 {
+    1024
+}
+
+fn idle_max() -> u32 {
+    64
+}
+
+fn pending_max() -> u32 {
+    1024
+}
+
+impl From<LongBackend> for Backend {
+    fn from(long: LongBackend) -> Self {
+        Self {
+            endpoints: long.endpoints,
+            balance: long.balance,
+            health: long.health,
+            host: long.host,
+            tls: long.tls,
+            connect_timeout: long.connect_timeout,
+            idle_timeout: long.idle_timeout,
+            connections_max: long.connections_max,
+            idle_max: long.idle_max,
+            pending_max: long.pending_max,
+        }
+    }
+}
+
+impl Backend {
+    fn one(endpoint: Endpoint) -> Self {
+        Self {
+            endpoints: vec![endpoint],
+            balance: Balance::default(),
+            health: None,
+            host: HostHeader::default(),
+            tls: None,
+            connect_timeout: connect_timeout(),
+            idle_timeout: idle_timeout(),
+            connections_max: connections_max(),
+            idle_max: idle_max(),
+            pending_max: pending_max(),
+        }
+    }
+}
+
+impl JsonSchema for Backend {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Backend".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<EndpointUrl>(),
+                generator.subschema_for::<LongBackend>(),
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Backend {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if node.as_str().is_some() {
+            return Endpoint::deserialize(&node).map(Self::one).map_err(D::Error::custom);
+        }
+        LongBackend::deserialize(&node).map(Self::from).map_err(D::Error::custom)
+    }
+}
+
+/// One address of a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub url: Spanned<EndpointUrl>,
+    pub weight: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongEndpoint {
+    /// `http://HOST[:PORT]` or `https://HOST[:PORT]`, without a path.
+    url: Spanned<EndpointUrl>,
+    /// Share of the requests, against the other endpoints. 0 sends nothing. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(max = 65_535))]
+    weight: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl JsonSchema for Endpoint {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Endpoint".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<EndpointUrl>(),
+                generator.subschema_for::<LongEndpoint>(),
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if node.as_str().is_some() {
+            let url = Spanned::deserialize(&node).map_err(D::Error::custom)?;
+            return Ok(Self { url, weight: one() });
+        }
+        let LongEndpoint { url, weight } =
+            LongEndpoint::deserialize(&node).map_err(D::Error::custom)?;
+        Ok(Self { url, weight })
+    }
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// Of two drawn by weight, the one with fewer requests in flight.
+    #[default]
+    LeastRequests,
+}
+
+/// An active health check, `GET PATH` on each endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    pub path: AbsolutePath,
+    pub interval: PositiveDuration,
+    pub timeout: PositiveDuration,
+    pub statuses: Vec<Statuses>,
+    pub host: Option<HostName>,
+    pub down_after: u32,
+    pub up_after: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongHealth {
+    /// What to ask for.
+    path: AbsolutePath,
+    /// Time between checks of an endpoint, each 15 % more or less. While its state is changing it
+    /// is asked every half second, or at this interval where that is shorter. Default: `5s`.
+    #[serde(default = "health_interval")]
+    interval: PositiveDuration,
+    /// Longest wait for an answer; a failure after that. Default: `2s`.
+    #[serde(default = "health_timeout")]
+    timeout: PositiveDuration,
+    /// Statuses that mean well: one, a range, or a list of these. Default: `"200-299"`.
+    #[serde(default = "health_status")]
+    status: OneOrMany<Statuses>,
+    /// The `Host` to send. Default: what the backend's `host` says, and that of the endpoint's URL
+    /// where that is `preserve`.
+    #[serde(default)]
+    host: Option<HostName>,
+    /// Failures in a row after which an endpoint gets no more requests. Default: 2.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
+    down_after: u32,
+    /// Successes in a row after which it gets them again. Default: 2.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
+    up_after: u32,
+}
+
+fn health_interval() -> PositiveDuration {
+    PositiveDuration::from_secs(5)
+}
+
+fn health_timeout() -> PositiveDuration {
+    PositiveDuration::from_secs(2)
+}
+
+fn health_status() -> OneOrMany<Statuses> {
+    OneOrMany(vec![Statuses { first: 200, last: 299 }])
+}
+
+fn two() -> u32 {
+    2
+}
+
+impl From<LongHealth> for Health {
+    fn from(long: LongHealth) -> Self {
+        Self {
+            path: long.path,
+            interval: long.interval,
+            timeout: long.timeout,
+            statuses: long.status.0,
+            host: long.host,
+            down_after: long.down_after,
+            up_after: long.up_after,
+        }
+    }
+}
+
+impl FromStr for Health {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        Ok(Self {
+            path: text.parse()?,
+            interval: health_interval(),
+            timeout: health_timeout(),
+            statuses: health_status().0,
+            host: None,
+            down_after: two(),
+            up_after: two(),
+        })
+    }
+}
+
+portcullis_core::written_short_or_long! {
+    Health = LongHealth: "path", "a path such as `/healthz`", r"^/[^ #]*$";
+}
+
+/// TLS to a backend's `https://` endpoints.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BackendTls {
+    /// Certificate authorities, PEM, that replace the system's: `file:PATH` or `env:NAME`.
+    #[serde(default)]
+    pub ca: Option<Spanned<Reference>>,
+    /// The client certificate to present, PEM, leaf first; with `key`.
+    #[serde(default)]
+    pub cert: Option<Spanned<Reference>>,
+    /// The key of `cert`, PEM.
+    #[serde(default)]
+    pub key: Option<Spanned<Reference>>,
+    /// The name to ask for and to verify. Default: the host of the endpoint's URL.
+    #[serde(default)]
+    pub server_name: Option<Spanned<HostName>>,
+    /// Why the backend's certificate is not verified. Without it it is; there is no `verify: false`,
+    /// so that the reason is always there to read.
+    #[serde(default)]
+    pub unverified: Option<Spanned<Reason>>,
+}

@@ -1,0 +1,64 @@
+//! What operators type: the configuration language, its types, and everything said about it.
+//!
+//! [`load`] reads texts into a [`Config`], or into findings with their places; nothing is resolved
+//! against the world here, no file is opened and no name looked up. What a configuration *means*
+//! is decided by `snapshot::compile`.
+
+mod backend;
+mod forms;
+mod inline_test;
+mod listener;
+mod matching;
+mod process;
+mod route;
+mod text;
+
+pub use backend::{Backend, BackendTls, Balance, Endpoint, Health};
+pub use forms::OneOrMany;
+pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
+pub use listener::{
+    CertificatePair, HostOptions, Listener, ListenerTls, PathOptions, PathTreatment, Redirect,
+};
+pub use matching::{Condition, Match, PathText, ValueText};
+pub use process::{AccessLog, Admin, Probes, Process, Shutdown};
+pub use route::{
+    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
+};
+pub use text::{
+    AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
+    Name, Network, Reason, Reference, Statuses,
+};
+
+use portcullis_core::node::{Node, SourceSpan};
+
+/// A configuration as written: shapes are right, references to names are not resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    pub process: Process,
+    pub listeners: Vec<Named<Listener>>,
+    pub auth: Vec<Named<AuthEntry>>,
+    pub defaults: Layer,
+    pub groups: Vec<Group>,
+    /// Those of the groups among them, under their full names.
+    pub routes: Vec<Route>,
+    pub backends: Vec<Named<Backend>>,
+    pub tests: Vec<InlineTest>,
+}
+
+/// A thing under its name in one of the flat maps.
+#[derive(Clone, Debug)]
+pub struct Named<T> {
+    pub name: String,
+    /// Where the name stands.
+    pub span: SourceSpan,
+    pub value: T,
+}
+
+/// One way to authenticate: the kind and its settings, for the registry to compile.
+#[derive(Clone, Debug)]
+pub struct AuthEntry {
+    /// A name in the registry: `jwt`, `api_keys`.
+    pub kind: String,
+    pub kind_span: SourceSpan,
+    pub settings: Node,
+}

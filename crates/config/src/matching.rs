@@ -1,0 +1,326 @@
+//! Which requests a route takes, as written. Reading hosts and paths as patterns, and finding ties
+//! among them, is the router's business.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use portcullis_core::decode::{Entries, Fault, Spanned};
+use portcullis_core::node::{Node, SourceSpan, Value};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use crate::forms::OneOrMany;
+
+/// A set of requests. A request is in it when it meets every part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match {
+    /// Where the whole of it stands.
+    pub span: SourceSpan,
+    /// `api.example.com`, `*.example.com` or `*`. Empty: any host.
+    pub hosts: Vec<Spanned<String>>,
+    /// At least one; any of them will do.
+    pub paths: Vec<PathText>,
+    /// Upper case. Empty: any method.
+    pub methods: Vec<Spanned<String>>,
+    pub headers: Vec<Condition>,
+    pub query: Vec<Condition>,
+}
+
+/// A path as written, and which of its grammars it is in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathText {
+    /// `/a/b`, `/a/**`, `/users/{id}`.
+    Pattern(Spanned<String>),
+    /// A regular expression for the whole path.
+    Regex(Spanned<String>),
+}
+
+impl PathText {
+    #[must_use]
+    pub fn text(&self) -> &Spanned<String> {
+        match self {
+            Self::Pattern(text) | Self::Regex(text) => text,
+        }
+    }
+}
+
+/// A condition on a header field or a query parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// Header names in lower case.
+    pub name: Spanned<String>,
+    pub value: ValueText,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueText {
+    /// There is such a field, whatever its value.
+    Present,
+    Exact(Spanned<String>),
+    Prefix(Spanned<String>),
+    /// For the whole value.
+    Regex(Spanned<String>),
+}
+
+/// The short form: `HOST/PATH`, `HOST` (any path) or `/PATH` (any host).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShortMatch {
+    /// Bytes of the host; empty for any host.
+    host: std::ops::Range<usize>,
+    path: Option<std::ops::Range<usize>>,
+}
+
+impl FromStr for ShortMatch {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "write for example `api.example.com/orders/**` or `/orders/**`";
+        if let Some(at) = text.find("://") {
+            return Err(Fault::new(0..at + 3, "a match has no scheme")
+                .help("write the host and the path only; `on:` names the listener"));
+        }
+        if let Some(at) = text.find([' ', '?', '#']) {
+            let message = format!("a match cannot have {:?} in it", &text[at..=at]);
+            let help = match &text[at..=at] {
+                "?" => "conditions on the query stand in the long form under `query:`",
+                _ => EXAMPLE,
+            };
+            return Err(Fault::new(at..at + 1, message).help(help));
+        }
+        let slash = text.find('/').unwrap_or(text.len());
+        let host = &text[..slash];
+        if text.is_empty() {
+            return Err(Fault::new(0..0, "an empty match").help(EXAMPLE));
+        }
+        if let Some(colon) = host.find(':').filter(|_| !host.starts_with('[')) {
+            return Err(Fault::new(colon..slash, "a match has no port")
+                .help("which port a request came in by is said by `on:`, with a listener's name"));
+        }
+        Ok(Self { host: 0..slash, path: (slash < text.len()).then_some(slash..text.len()) })
+    }
+}
+
+/// The long form.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongMatch {
+    /// Hosts, any of which will do: `api.example.com`, `*.example.com` (one or more labels in place
+    /// of the `*`), `*`. Compared without case and port. Without it: any host.
+    #[serde(default)]
+    #[schemars(extend("uniqueItems" = true), length(min = 1))]
+    hosts: Option<Vec<Spanned<String>>>,
+    /// A path or a list, any of which will do: `/a/b` is that path only; `/a/**` is `/a`, `/a/` and
+    /// everything below, never `/ab`; `{name}` stands for one whole segment that is not empty.
+    /// Compared with the canonical path. Without it: any path.
+    #[serde(default)]
+    path: Option<OneOrMany<Spanned<String>>>,
+    /// A regular expression for the whole canonical path, in place of `path`. Of two routes the
+    /// one with a `path` is the more specific.
+    #[serde(default)]
+    regex: Option<Spanned<String>>,
+    /// Methods, any of which will do. `GET` includes `HEAD`. Without it: any method.
+    #[serde(default)]
+    methods: Option<OneOrMany<Spanned<Method>>>,
+    /// Conditions on header fields, all of which must hold: `NAME: value` is that value exactly;
+    /// or `{prefix: …}`, `{regex: …}`, `{present: true}`. All but `present` ask for exactly one
+    /// such field.
+    #[serde(default)]
+    headers: Entries<LongValue>,
+    /// Conditions on query parameters, written as those on `headers`.
+    #[serde(default)]
+    query: Entries<LongValue>,
+}
+
+/// A method in upper case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Method(String);
+
+impl JsonSchema for Method {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Method".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "QUERY", "TRACE"],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
+/// A value of a condition: a text, or a map with one of three keys.
+#[derive(Clone, Debug)]
+struct LongValue(ValueText);
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum ValueForm {
+    /// The value begins with this.
+    Prefix(Spanned<String>),
+    /// A regular expression for the whole value.
+    Regex(Spanned<String>),
+    /// There is such a field, whatever its value.
+    Present(True),
+}
+
+/// Only `true` can be said.
+#[derive(Clone, Debug)]
+struct True;
+
+impl JsonSchema for True {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "True".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "boolean", "const": true, "x-expected": "`true`" })
+    }
+}
+
+impl<'de> Deserialize<'de> for True {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match bool::deserialize(from)? {
+            true => Ok(Self),
+            false => Err(D::Error::custom("only `true` can be said here")),
+        }
+    }
+}
+
+impl JsonSchema for LongValue {
+    fn schema_name() -> Cow<'static, str> {
+        "ConditionValue".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut forms = ValueForm::json_schema(generator);
+        let mut branches = vec![json_schema!({ "type": "string" }).to_value()];
+        if let Some(serde_json::Value::Array(list)) = forms.remove("oneOf") {
+            branches.extend(list);
+        }
+        json_schema!({ "anyOf": branches })
+    }
+}
+
+impl<'de> Deserialize<'de> for LongValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if let Value::Str(text) = node.value {
+            return Ok(Self(ValueText::Exact(Spanned::new(text, node.span))));
+        }
+        Ok(Self(match ValueForm::deserialize(&node).map_err(D::Error::custom)? {
+            ValueForm::Prefix(text) => ValueText::Prefix(text),
+            ValueForm::Regex(text) => ValueText::Regex(text),
+            ValueForm::Present(True) => ValueText::Present,
+        }))
+    }
+}
+
+impl Match {
+    /// Any request: what a route without `match` in a group without one would take.
+    #[must_use]
+    pub fn any(span: SourceSpan) -> Self {
+        let path = PathText::Pattern(Spanned::new("/**".to_owned(), span));
+        Self {
+            span,
+            hosts: Vec::new(),
+            paths: vec![path],
+            methods: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+        }
+    }
+
+    fn short(text: &str, span: SourceSpan) -> Result<Self, Fault> {
+        let ShortMatch { host, path } = text.parse()?;
+        let part = |at: std::ops::Range<usize>| {
+            Spanned::new(text[at.clone()].to_owned(), span.within(text, &at))
+        };
+        let mut short = Self::any(span);
+        if !host.is_empty() {
+            short.hosts.push(part(host));
+        }
+        if let Some(path) = path {
+            short.paths = vec![PathText::Pattern(part(path))];
+        }
+        Ok(short)
+    }
+
+    fn long(long: LongMatch, span: SourceSpan) -> Result<Self, &'static str> {
+        let paths = match (long.path, long.regex) {
+            (Some(_), Some(_)) => return Err("`path` and `regex` cannot stand together"),
+            (Some(paths), None) => paths.0.into_iter().map(PathText::Pattern).collect(),
+            (None, Some(regex)) => vec![PathText::Regex(regex)],
+            (None, None) => Self::any(span).paths,
+        };
+        let conditions = |entries: Entries<LongValue>, lower: bool| {
+            let condition = |(key, value): (portcullis_core::node::Key, LongValue)| Condition {
+                name: match lower {
+                    true => Spanned::new(key.name.to_ascii_lowercase(), key.span),
+                    false => Spanned::new(key.name, key.span),
+                },
+                value: value.0,
+            };
+            entries.0.into_iter().map(condition).collect()
+        };
+        Ok(Self {
+            span,
+            hosts: long.hosts.unwrap_or_default(),
+            paths,
+            methods: long
+                .methods
+                .unwrap_or_default()
+                .0
+                .into_iter()
+                .map(|method| Spanned::new(method.value.0, method.span))
+                .collect(),
+            headers: conditions(long.headers, true),
+            query: conditions(long.query, false),
+        })
+    }
+}
+
+impl JsonSchema for Match {
+    fn schema_name() -> Cow<'static, str> {
+        "Match".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                {
+                    "type": "string",
+                    "pattern": "^[^ ?#]+$",
+                    "x-format": "match",
+                    "x-expected": "a match such as `api.example.com/orders/**`",
+                },
+                generator.subschema_for::<LongMatch>(),
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Match {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if let Value::Str(text) = &node.value {
+            return Self::short(text, node.span).map_err(D::Error::custom);
+        }
+        let long = LongMatch::deserialize(&node).map_err(D::Error::custom)?;
+        Self::long(long, node.span).map_err(D::Error::custom)
+    }
+}

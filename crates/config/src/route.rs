@@ -1,0 +1,399 @@
+//! Routes, groups and defaults: what a request meets, as written.
+
+use std::borrow::Cow;
+
+use portcullis_core::decode::{Entries, Spanned};
+use portcullis_core::node::{Key, Node, SourceSpan, Value};
+use portcullis_core::units::{DurationOrOff, Size};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+
+use crate::forms::OneOrMany;
+use crate::matching::Match;
+use crate::text::{Name, Reason};
+
+/// Keys of which every route has exactly one: what becomes of a request that passed.
+pub const ACTIONS: [&str; 4] = ["to", "respond", "redirect", "deny"];
+
+/// One route under its full name.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `orders`, or `group/orders`.
+    pub name: String,
+    /// Its path in the configuration: `routes.orders`, `groups.shop.routes.orders`.
+    pub resource: String,
+    /// Where its name stands.
+    pub span: SourceSpan,
+    /// Index into [`crate::Config::groups`].
+    pub group: Option<usize>,
+    /// At least one; any of them will do. The group's own is already worked in.
+    pub matches: Vec<Match>,
+    pub public: Option<Spanned<Reason>>,
+    /// Backends by weight; empty when the action is one of the policies.
+    pub to: Vec<Target>,
+    /// What it says itself, without what it inherits.
+    pub layer: Layer,
+}
+
+/// Routes that share a beginning and settings.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub name: String,
+    pub resource: String,
+    pub span: SourceSpan,
+    pub public: Option<Spanned<Reason>>,
+    pub layer: Layer,
+}
+
+/// What `defaults`, a group and a route can all say.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    pub settings: Settings,
+    /// Policies by the names of the registry, in the order written. Actions are among them.
+    pub policies: Vec<(Key, Node)>,
+}
+
+/// The settings, other than policies, that a route inherits from its group and from `defaults`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The listeners whose requests can reach it: a name or a list. Replaces what is inherited.
+    /// Default: the only listener that does not redirect; with several of them it has to be said.
+    #[serde(default)]
+    pub on: Option<OneOrMany<Spanned<Name>>>,
+    /// Who may call: the name of an `auth` entry, or a list of names, any of which will do. Of a
+    /// list a request presents exactly one credential, and a bad one is refused. Replaces what is
+    /// inherited. `{optional: NAME, reason: …}` lets callers without a credential through and
+    /// counts as public.
+    #[serde(default)]
+    pub auth: Option<Spanned<AuthUse>>,
+    /// What a caller must have to pass. Adds to what is inherited; a missing part is a 403.
+    #[serde(default)]
+    pub require: Option<Require>,
+    /// Limits, each `COUNT/[N](s|m|h|d) [burst N] [per KEY[+KEY]]` or a map. Adds to what is
+    /// inherited. A limit in `defaults` or in a group is one counter over all its routes.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    /// How long to wait for a backend: one duration, up to the head of its answer, or a map. Each
+    /// part replaces the inherited one. Default: `15s` to the head.
+    #[serde(default)]
+    pub timeout: Option<Timeouts>,
+    /// Largest request body. A larger one is a 413, as soon as its length or its bytes say so.
+    /// Replaces what is inherited. Default: `10MiB`.
+    #[serde(default)]
+    pub body_max: Option<Size>,
+    /// Whether the backend sees the credential that the caller presented. Replaces what is
+    /// inherited. Default: `false`; the verified identity is in `Portcullis-*` headers.
+    #[serde(default)]
+    pub forward_credential: Option<bool>,
+    /// Protocols that a client may switch to with `Upgrade`. Replaces what is inherited. Default:
+    /// none; the `Upgrade` header is then removed and the request goes on without it.
+    #[serde(default)]
+    pub upgrade: Option<OneOrMany<Upgrade>>,
+}
+
+/// A protocol for `Upgrade`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Upgrade {
+    Websocket,
+}
+
+/// What only a route can say. The loader adds [`Settings`] and the policies to this.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouteOnly {
+    /// The requests it takes: `HOST/PATH`, `/PATH`, a map, or a list of these. In a group the path
+    /// is relative to the group's. Of all routes that match a request the most specific one has it.
+    #[serde(rename = "match")]
+    pub(crate) matches: OneOrMany<Match>,
+    /// Lets everybody in, and says why. A route has this or an `auth` of its own or inherited.
+    #[serde(default)]
+    pub(crate) public: Option<Spanned<Reason>>,
+    /// The backend that gets the request, or several with weights: `{orders-v1: 90, orders-v2: 10}`.
+    /// A weight of 0 sends nothing.
+    #[serde(default)]
+    pub(crate) to: Targets,
+}
+
+/// What only a group can say.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GroupOnly {
+    /// Host and path that its routes begin with: `api.example.com/shop/**`. Only hosts and one
+    /// path that ends in `/**`.
+    #[serde(rename = "match", default)]
+    pub(crate) matches: Option<Match>,
+    /// Lets everybody in to all its routes that have no `auth` of their own, and says why.
+    #[serde(default)]
+    pub(crate) public: Option<Spanned<Reason>>,
+    /// Its routes by name; the full name of each is `GROUP/ROUTE`.
+    pub(crate) routes: Entries<Node>,
+}
+
+/// Which `auth` entries a caller may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthUse {
+    /// Exactly one credential must be presented, of any of these.
+    Any(Vec<Spanned<Name>>),
+    /// A credential may be left out; a bad one is refused. Audited as public.
+    Optional { name: Spanned<Name>, reason: Spanned<Reason> },
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OptionalAuth {
+    /// The `auth` entry whose credential may be presented. A bad one is still refused.
+    optional: Spanned<Name>,
+    /// Why nobody has to present it.
+    reason: Spanned<Reason>,
+}
+
+impl AuthUse {
+    /// The names it mentions.
+    #[must_use]
+    pub fn names(&self) -> &[Spanned<Name>] {
+        match self {
+            Self::Any(names) => names,
+            Self::Optional { name, .. } => std::slice::from_ref(name),
+        }
+    }
+}
+
+impl JsonSchema for AuthUse {
+    fn schema_name() -> Cow<'static, str> {
+        "AuthUse".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let name = generator.subschema_for::<Name>();
+        json_schema!({
+            "anyOf": [
+                name,
+                { "type": "array", "items": name, "minItems": 1, "uniqueItems": true },
+                generator.subschema_for::<OptionalAuth>(),
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for AuthUse {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if node.is_map() {
+            let OptionalAuth { optional, reason } =
+                OptionalAuth::deserialize(&node).map_err(D::Error::custom)?;
+            return Ok(Self::Optional { name: optional, reason });
+        }
+        let names = OneOrMany::deserialize(&node).map_err(D::Error::custom)?;
+        Ok(Self::Any(names.0))
+    }
+}
+
+/// What an authenticated caller must have.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Require {
+    /// Scopes, all of which the caller must have.
+    #[schemars(length(min = 1), extend("uniqueItems" = true))]
+    pub scopes: Vec<Spanned<String>>,
+}
+
+/// Limits, and whether the inherited ones still count.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Drops the inherited limits, and says why.
+    pub replace: Option<Spanned<Reason>>,
+    /// As written, for the registry's own entry for limits.
+    pub list: Vec<Node>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReplacedLimits {
+    /// Why the inherited limits do not count here.
+    replace: Spanned<Reason>,
+    /// The limits that count instead.
+    #[serde(rename = "use")]
+    list: LimitList,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+struct LimitList(Vec<Node>);
+
+impl JsonSchema for LimitList {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "LimitList".into()
+    }
+
+    // The registry's own entry for limits fills `items`, see `schema.rs`.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "array", "items": { "x-registry": "limit" } })
+    }
+}
+
+impl JsonSchema for Limits {
+    fn schema_name() -> Cow<'static, str> {
+        "Limits".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                LimitList::json_schema(generator),
+                generator.subschema_for::<ReplacedLimits>(),
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if let Value::Seq(list) = node.value {
+            return Ok(Self { replace: None, list });
+        }
+        let ReplacedLimits { replace, list } =
+            ReplacedLimits::deserialize(&node).map_err(D::Error::custom)?;
+        Ok(Self { replace: Some(replace), list: list.0 })
+    }
+}
+
+/// How long a request may take, in parts. A part left out is inherited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    pub response: Option<DurationOrOff>,
+    pub total: Option<DurationOrOff>,
+    pub idle: Option<DurationOrOff>,
+    pub upgrade_idle: Option<DurationOrOff>,
+    pub upgrade_total: Option<DurationOrOff>,
+}
+
+impl Timeouts {
+    /// What holds where nothing is written.
+    pub const DEFAULT: Self = Self {
+        response: Some(DurationOrOff::from_secs(15)),
+        total: Some(DurationOrOff::OFF),
+        idle: Some(DurationOrOff::from_secs(60)),
+        upgrade_idle: Some(DurationOrOff::from_secs(5 * 60)),
+        upgrade_total: Some(DurationOrOff::from_secs(12 * 60 * 60)),
+    };
+
+    /// These, and for what they leave out those of `inherited`.
+    #[must_use]
+    pub fn or(self, inherited: Self) -> Self {
+        Self {
+            response: self.response.or(inherited.response),
+            total: self.total.or(inherited.total),
+            idle: self.idle.or(inherited.idle),
+            upgrade_idle: self.upgrade_idle.or(inherited.upgrade_idle),
+            upgrade_total: self.upgrade_total.or(inherited.upgrade_total),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongTimeouts {
+    /// From the request's last byte sent to the head of the backend's answer; a 504 after that.
+    /// Default: `15s`.
+    #[serde(default)]
+    response: Option<DurationOrOff>,
+    /// From the request's head to the answer's last byte. The connection is cut after that, since
+    /// a truncated answer must not look complete. Default: `off`.
+    #[serde(default)]
+    total: Option<DurationOrOff>,
+    /// Without a byte moving in either body. Default: `60s`.
+    #[serde(default)]
+    idle: Option<DurationOrOff>,
+    /// Without a byte moving in either direction after an upgrade. Default: `5m`.
+    #[serde(default)]
+    upgrade_idle: Option<DurationOrOff>,
+    /// Longest life of an upgraded connection. Default: `12h`.
+    #[serde(default)]
+    upgrade_total: Option<DurationOrOff>,
+}
+
+impl From<LongTimeouts> for Timeouts {
+    fn from(long: LongTimeouts) -> Self {
+        Self {
+            response: long.response,
+            total: long.total,
+            idle: long.idle,
+            upgrade_idle: long.upgrade_idle,
+            upgrade_total: long.upgrade_total,
+        }
+    }
+}
+
+impl std::str::FromStr for Timeouts {
+    type Err = portcullis_core::decode::Fault;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|response| Self { response: Some(response), ..Self::default() })
+    }
+}
+
+portcullis_core::written_short_or_long! {
+    Timeouts = LongTimeouts: "duration-or-off", "a duration such as `15s`, or `off`",
+        r"^(off|([0-9]+(d|h|ms|m|s))+)$";
+}
+
+/// A backend and its share of a route's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub backend: Spanned<String>,
+    pub weight: u32,
+}
+
+/// The written form of `to`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Targets(pub(crate) Vec<Target>);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Weight(#[schemars(range(min = 0, max = 1_000_000))] u32);
+
+impl JsonSchema for Targets {
+    fn schema_name() -> Cow<'static, str> {
+        "Targets".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<Name>(),
+                {
+                    "type": "object",
+                    "additionalProperties": generator.subschema_for::<Weight>(),
+                    "minProperties": 1,
+                },
+            ],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Targets {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let node = Node::deserialize(from)?;
+        if let Value::Str(name) = node.value {
+            let backend = Spanned::new(name, node.span);
+            return Ok(Self(vec![Target { backend, weight: 100 }]));
+        }
+        let entries = Entries::<Weight>::deserialize(&node).map_err(D::Error::custom)?;
+        if entries.iter().all(|(_, weight)| weight.0 == 0) {
+            return Err(D::Error::custom("at least one weight must be more than 0"));
+        }
+        let target = |(key, Weight(weight)): (Key, Weight)| Target {
+            backend: Spanned::new(key.name, key.span),
+            weight,
+        };
+        Ok(Self(entries.0.into_iter().map(target).collect()))
+    }
+}
