@@ -1,0 +1,6 @@
+//! What must hold for every byte string, tried on generated ones and on the fuzzers' corpora.
+
+mod corpus;
+mod differential;
+mod models;
+mod oracles;
