@@ -30,6 +30,7 @@ impl Default for HeadLimits {
 }
 
 /// A field line; spans count from the reader's origin.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Line<'a> {
     pub(crate) name: Span,
     pub(crate) value: Span,
@@ -38,8 +39,10 @@ pub(crate) struct Line<'a> {
     pub(crate) value_text: &'a [u8],
 }
 
-pub(crate) enum Next<'a> {
-    Line(Line<'a>),
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// [`Lines::line`] was filled.
+    Line,
     /// The empty line was read.
     End,
     /// The input ends within a line, and is right so far.
@@ -51,6 +54,8 @@ pub(crate) struct Lines<'a> {
     pub(crate) input: &'a [u8],
     /// The next byte to read.
     pub(crate) at: usize,
+    /// The line read last. Not returned, because moving it costs more than reading it.
+    pub(crate) line: Line<'a>,
     origin: usize,
     count: usize,
     limits: HeadLimits,
@@ -58,11 +63,11 @@ pub(crate) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(crate) fn new(input: &'a [u8], origin: usize, at: usize, limits: &HeadLimits) -> Self {
-        Self { input, at, origin, count: 0, limits: *limits }
+        Self { input, at, line: Line::default(), origin, count: 0, limits: *limits }
     }
 
     #[inline]
-    pub(crate) fn next(&mut self) -> Result<Next<'a>, HeadError> {
+    pub(crate) fn next(&mut self) -> Result<Next, HeadError> {
         let input = self.input;
         let start = self.at;
         let name_end = scan::token_end(input, start);
@@ -93,18 +98,19 @@ impl<'a> Lines<'a> {
         }
         self.check_size(self.at)?;
         let name_text = &input[start..name_end];
-        Ok(Next::Line(Line {
+        self.line = Line {
             name: Span::new(start - self.origin, name_end - self.origin),
             value: Span::new(value_start - self.origin, value_end - self.origin),
             known: Known::of(name_text),
             name_text,
             value_text: &input[value_start..value_end],
-        }))
+        };
+        Ok(Next::Line)
     }
 
     /// The line at `start` is no field: its name ends at `stop`, where there is no colon.
     #[cold]
-    fn end_or_error(&mut self, start: usize, stop: usize) -> Result<Next<'a>, HeadError> {
+    fn end_or_error(&mut self, start: usize, stop: usize) -> Result<Next, HeadError> {
         match &self.input[stop..] {
             [b'\r', b'\n', ..] if stop == start => {
                 self.at = stop + 2;
@@ -121,7 +127,7 @@ impl<'a> Lines<'a> {
     }
 
     #[cold]
-    fn partial(&self) -> Result<Next<'a>, HeadError> {
+    fn partial(&self) -> Result<Next, HeadError> {
         self.check_size(self.input.len()).map(|()| Next::Partial)
     }
 
@@ -201,7 +207,8 @@ fn folds_to_framing(name: &[u8]) -> bool {
 pub(crate) fn read_trailers(block: &[u8], limits: &HeadLimits) -> Result<Fields, HeadError> {
     let mut fields = Fields::default();
     let mut lines = Lines::new(block, 0, 0, limits);
-    while let Next::Line(line) = lines.next()? {
+    while lines.next()? == Next::Line {
+        let line = &lines.line;
         if !is_forbidden_trailer(line.known, line.name_text) {
             fields.append(line.name_text, line.value_text);
         }

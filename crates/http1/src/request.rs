@@ -88,9 +88,9 @@ pub fn parse_request(
     let mut seen = Seen::default();
     loop {
         match lines.next()? {
-            Next::Line(line) => {
-                let live = seen.add(&line)?;
-                let Line { name, value, known, .. } = line;
+            Next::Line => {
+                let live = seen.add(&lines.line)?;
+                let Line { name, value, known, .. } = lines.line;
                 head.fields.push_field(Field { name, value, known, live });
             }
             Next::End => break,

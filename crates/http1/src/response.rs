@@ -68,21 +68,22 @@ pub fn parse_response(
     let mut options = Options::default();
     let mut upgrade = None;
     loop {
-        let line = match lines.next()? {
-            Next::Line(line) => line,
+        match lines.next()? {
+            Next::Line => {}
             Next::End => break,
             Next::Partial => return Ok(ParsedResponse::Partial),
-        };
+        }
+        let line = &lines.line;
         let mut live = !line.known.is_hop_by_hop();
         match line.known {
             Known::ContentLength => lengths.add_content_length(line.value_text)?,
             Known::TransferEncoding => lengths.add_transfer_encoding(line.value_text)?,
-            Known::Connection => options.add(&line)?,
+            Known::Connection => options.add(line)?,
             Known::Upgrade => upgrade = Some(line.value),
             Known::Other => live = !is_framing_alias(line.name_text),
             _ => {}
         }
-        let Line { name, value, known, .. } = line;
+        let Line { name, value, known, .. } = *line;
         head.fields.push_field(Field { name, value, known, live });
     }
     let text = &input[..lines.at];
