@@ -104,8 +104,10 @@ fn links_lead_somewhere() {
 
 /// The files that a line of Markdown links to; addresses on the web and within a page are left out.
 fn link_targets(line: &str) -> Vec<String> {
-    line.match_indices("](")
-        .filter_map(|(at, _)| line[at + 2..].split(')').next())
+    let prose: String = line.split('`').step_by(2).collect();
+    prose
+        .match_indices("](")
+        .filter_map(|(at, _)| prose[at + 2..].split(')').next())
         .filter(|target| !target.contains("://") && !target.starts_with('#'))
         .filter_map(|target| target.split('#').next())
         .filter(|target| !target.is_empty())
@@ -115,7 +117,7 @@ fn link_targets(line: &str) -> Vec<String> {
 
 #[test]
 fn links_are_read_as_markdown_writes_them() {
-    let line = "see [a](a.md), [b](../b.md#part), [c](#part) and [d](https://d.example/)";
+    let line = "`[x](y)` see [a](a.md), [b](../b.md#part), [c](#part) and [d](https://d.example/)";
     assert_eq!(link_targets(line), ["a.md", "../b.md"]);
 }
 

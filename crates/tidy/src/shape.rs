@@ -27,13 +27,14 @@ fn files_stay_short() {
     );
 }
 
-/// Tests may be as wide as the answers they expect.
+/// Tests may be as wide as the answers they expect, and a message as long as it reads in one piece.
 #[test]
 fn lines_stay_short() {
     let mut wide = Vec::new();
     for source in all() {
         for (number, line) in source.product_lines() {
-            let columns = line.chars().count();
+            let columns =
+                line.split('"').step_by(2).map(|code| code.chars().count()).sum::<usize>();
             if columns > LINE_CHARS_MAX {
                 wide.push(format!("{}:{number}: {columns} columns", source.path));
             }

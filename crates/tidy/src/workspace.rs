@@ -155,7 +155,7 @@ fn collect(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        if path.is_dir() && !path.ends_with("target") {
             collect(&path, extension, into);
         } else if path.extension().is_some_and(|found| found == extension) {
             into.push(path);
