@@ -1,0 +1,243 @@
+//! The authentication of a route: all the kinds of credential it takes, asked once.
+//!
+//! Exactly one credential may be presented, and a bad one refuses even where another would do or
+//! none is needed. What a credential is, and whether it is good, is for the authenticators to say.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::auth::{Presented, Verify};
+use portcullis_core::head::Span;
+use portcullis_core::limit::{Algorithm, LimitKey, LimitSpec};
+use portcullis_core::services::Lease;
+use portcullis_core::{Exchange, Identity, Known, Phase, Policy, Problem, Services, Step, codes};
+
+use crate::snapshot::NamedAuthenticator;
+
+/// Bad credentials from one address before its further verifications are put off. Credentials that
+/// are remembered as good are not verified again and never slowed.
+static FAILURES: LimitSpec =
+    LimitSpec { count: 20, per: Duration::from_secs(60), algorithm: Algorithm::Window };
+
+/// Any-of over the authenticators of one route.
+#[derive(Debug)]
+pub struct Authenticate {
+    any_of: Vec<NamedAuthenticator>,
+    optional: bool,
+    forward_credential: bool,
+    /// The value of `WWW-Authenticate`: every challenge, once.
+    challenge: String,
+}
+
+/// What a look at the head found.
+enum Found {
+    Nothing,
+    /// More than one credential.
+    Several,
+    /// One, for nobody here.
+    Foreign,
+    /// One, for this authenticator and perhaps later ones.
+    For(usize, Span),
+}
+
+/// The one credential, who is to verify it, and their answer where that was immediate.
+struct Candidate {
+    by: usize,
+    span: Span,
+    refused: Option<Problem>,
+}
+
+impl Authenticate {
+    #[must_use]
+    pub fn new(any_of: Vec<NamedAuthenticator>, optional: bool, forward_credential: bool) -> Self {
+        let mut challenges: Vec<&str> = Vec::new();
+        for entry in &any_of {
+            let challenge = entry.authenticator.challenge();
+            if !challenges.contains(&challenge) {
+                challenges.push(challenge);
+            }
+        }
+        let challenge = challenges.join(", ");
+        Self { any_of, optional, forward_credential, challenge }
+    }
+
+    fn find(&self, exchange: &Exchange) -> Found {
+        let request = &exchange.request;
+        // A second `Authorization` is a second credential, whoever reads which of them.
+        if request.fields.known_all(Known::Authorization).nth(1).is_some() {
+            return Found::Several;
+        }
+        let mut found = Found::Nothing;
+        let mut seen: Option<Span> = None;
+        for (at, entry) in self.any_of.iter().enumerate() {
+            let (span, mine) = match entry.authenticator.presented(request) {
+                Presented::Nothing => continue,
+                Presented::Foreign(span) => (span, false),
+                Presented::Mine(span) => (span, true),
+            };
+            if seen.is_some_and(|seen| seen != span) {
+                return Found::Several;
+            }
+            seen = Some(span);
+            match found {
+                Found::Nothing | Found::Foreign if mine => found = Found::For(at, span),
+                Found::Nothing => found = Found::Foreign,
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The others that claim the same credential, asked when those before them refused it.
+    fn next(&self, after: usize, span: Span, exchange: &Exchange) -> Option<usize> {
+        (after + 1..self.any_of.len()).find(|at| {
+            self.any_of[*at].authenticator.presented(&exchange.request) == Presented::Mine(span)
+        })
+    }
+
+    fn accept(&self, by: usize, identity: Arc<Identity>, exchange: &mut Exchange) {
+        if !self.forward_credential {
+            self.any_of[by].authenticator.conceal(&mut exchange.request);
+        }
+        exchange.identity = Some(identity);
+    }
+
+    fn refusal(&self, code: &'static codes::Code) -> Problem {
+        Problem::new(code).field("www-authenticate", self.challenge.as_str())
+    }
+
+    /// `explain` and `check` state who is calling instead of showing a credential.
+    fn assume<'s>(&self, identity: &Arc<Identity>, exchange: &mut Exchange) -> Step<'s> {
+        if self.any_of.iter().any(|entry| entry.name == identity.auth) {
+            exchange.identity = Some(Arc::clone(identity));
+            return Step::Continue;
+        }
+        let detail = format!("this route does not take credentials of `{}`", identity.auth);
+        Step::Refuse(self.refusal(codes::CREDENTIALS_INVALID).detail(detail))
+    }
+
+    /// The way of every credential that is not known to be good at once.
+    async fn verify_slowly<'a>(
+        &'a self,
+        candidate: Candidate,
+        exchange: &'a mut Exchange,
+        services: &'a dyn Services,
+    ) -> Step<'a> {
+        let Candidate { mut by, span, mut refused } = candidate;
+        let address = address_key(exchange.client_ip);
+        if self.failures_left(address, 0, services).await == Some(0) {
+            return Step::Refuse(slowed());
+        }
+        let problem = loop {
+            let result = match refused.take() {
+                Some(problem) => Err(problem),
+                None => match self.any_of[by].authenticator.verify(exchange, services) {
+                    Verify::Done(result) => result,
+                    Verify::Wait(future) => future.await,
+                },
+            };
+            match result {
+                Ok(identity) => {
+                    self.accept(by, identity, exchange);
+                    return Step::Continue;
+                }
+                // Whether this one would take it is not known, so nobody else's no is final.
+                Err(problem) if problem.code.status != 401 => break problem,
+                Err(problem) => match self.next(by, span, exchange) {
+                    Some(next) => by = next,
+                    None => break problem,
+                },
+            }
+        };
+        if problem.code.status == 401 && self.failures_left(address, 1, services).await.is_none() {
+            return Step::Refuse(slowed());
+        }
+        let told = problem.fields.iter().any(|(name, _)| *name == "www-authenticate");
+        Step::Refuse(match told {
+            true => problem,
+            false if problem.code.status == 401 => {
+                problem.field("www-authenticate", self.challenge.as_str())
+            }
+            false => problem,
+        })
+    }
+
+    /// How many failures the address has left after `want` more; `None` when it has not so many.
+    async fn failures_left(
+        &self,
+        key: LimitKey,
+        want: u32,
+        services: &dyn Services,
+    ) -> Option<u32> {
+        let grant = match services.lease(key, &FAILURES, want) {
+            Lease::Ready(grant) => grant,
+            // Counting failures must never be the reason why nobody gets in.
+            Lease::Wait(future) => match future.await {
+                Ok(grant) => grant,
+                Err(_) => return Some(u32::MAX),
+            },
+        };
+        (grant.granted >= want).then_some(grant.remaining)
+    }
+}
+
+fn slowed() -> Problem {
+    Problem::new(codes::AUTHENTICATION_SLOWED).retry_after(FAILURES.per)
+}
+
+/// An address, or an IPv6 network of 64 bits, set apart from the keys of configured limits.
+fn address_key(address: IpAddr) -> LimitKey {
+    const TAG: u128 = 0x6175_7468_2066_6169_6c75_7265_7320_6f66;
+    let bits = match address.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()) | 1 << 64,
+        IpAddr::V6(address) => address.to_bits() >> 64,
+    };
+    // Limiters choose a shard by some of the bits, so all of them have to vary.
+    LimitKey((bits ^ TAG).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
+}
+
+impl Policy for Authenticate {
+    fn phase(&self) -> Phase {
+        Phase::Authenticate
+    }
+
+    fn on_request<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        services: &'a dyn Services,
+    ) -> Step<'a> {
+        if let Some(identity) = exchange.assumed.clone() {
+            return self.assume(&identity, exchange);
+        }
+        let (at, span) = match self.find(exchange) {
+            Found::Nothing if self.optional => return Step::Continue,
+            Found::Nothing => return Step::Refuse(self.refusal(codes::CREDENTIALS_MISSING)),
+            Found::Several => return Step::Refuse(Problem::new(codes::CREDENTIALS_AMBIGUOUS)),
+            Found::Foreign => {
+                let detail = "no authenticator of this route knows the credential";
+                return Step::Refuse(self.refusal(codes::CREDENTIALS_INVALID).detail(detail));
+            }
+            Found::For(at, span) => (at, span),
+        };
+        // What costs anything answers `Wait`, and is not begun before it is polled.
+        let refused = match self.any_of[at].authenticator.verify(exchange, services) {
+            Verify::Done(Ok(identity)) => Ok(identity),
+            Verify::Done(Err(problem)) => Err(Some(problem)),
+            Verify::Wait(_) => Err(None),
+        };
+        match refused {
+            Ok(identity) => {
+                self.accept(at, identity, exchange);
+                Step::Continue
+            }
+            Err(refused) => {
+                let candidate = Candidate { by: at, span, refused };
+                Step::Wait(Box::pin(self.verify_slowly(candidate, exchange, services)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

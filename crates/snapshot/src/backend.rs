@@ -1,0 +1,87 @@
+//! A backend as the data plane needs it: endpoints, how to choose, how to connect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_upstream::{Balancer, Capacity, EndpointIndex, HealthSettings};
+
+#[derive(Debug)]
+pub struct Backend {
+    pub name: Arc<str>,
+    pub index: u16,
+    /// Chooses among [`Self::endpoints`]; members are in the same order.
+    pub balancer: Balancer,
+    pub endpoints: Vec<EndpointAddress>,
+    /// What all workers together hold; outlives reloads.
+    pub capacity: Arc<Capacity>,
+    pub health: Option<HealthProbe>,
+    pub host: HostHeader,
+    /// For the endpoints with [`EndpointAddress::https`].
+    pub tls: Option<BackendTls>,
+    pub connect_timeout: Duration,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+    /// Open connections, over all workers.
+    pub connections_max: u32,
+    /// Idle connections to one endpoint, by worker.
+    pub idle_max: u32,
+    /// Requests waiting for a connection, over all workers.
+    pub pending_max: u32,
+}
+
+/// How an endpoint is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointAddress {
+    /// As the metrics and logs name it: `http://10.0.0.1:8080`.
+    pub url: Arc<str>,
+    pub https: bool,
+    /// A name or an address; IPv6 without brackets.
+    pub host: Arc<str>,
+    pub port: u16,
+    /// `host[:port]` for [`HostHeader::Backend`]; no default port, IPv6 in brackets.
+    pub authority: Arc<str>,
+    /// The name to verify and to send as SNI, for `https`.
+    pub server_name: Option<rustls::pki_types::ServerName<'static>>,
+}
+
+/// The `Host` a backend sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    #[default]
+    Preserve,
+    /// That of the endpoint.
+    Endpoint,
+    Name(Arc<str>),
+}
+
+#[derive(Clone, Debug)]
+pub struct BackendTls {
+    /// Verifies against the given authorities; has the client certificate, if any.
+    pub config: Arc<rustls::ClientConfig>,
+}
+
+/// An active health check.
+#[derive(Clone, Debug)]
+pub struct HealthProbe {
+    pub path: Arc<str>,
+    /// `None`: as [`Backend::host`] says, and the endpoint's own where that is the client's.
+    pub host: Option<Arc<str>>,
+    /// Statuses that mean healthy, as inclusive ranges.
+    pub statuses: Vec<(u16, u16)>,
+    pub settings: HealthSettings,
+}
+
+impl HealthProbe {
+    #[must_use]
+    pub fn is_healthy(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
+    }
+}
+
+impl Backend {
+    #[must_use]
+    pub fn endpoint(&self, index: EndpointIndex) -> &EndpointAddress {
+        &self.endpoints[index.get()]
+    }
+}

@@ -1,0 +1,175 @@
+//! The compiled configuration as the data plane reads it: plain, public, immutable data.
+//!
+//! Nothing here knows how it was written. What changes while it serves (health, capacity, whose
+//! turn it is, session tickets) lives behind `Arc`s that the next snapshot takes over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::auth::Authenticator;
+use portcullis_core::policy::{BodyUse, Placed, Policy};
+use portcullis_upstream::{Directory, Split};
+
+use crate::backend::Backend;
+use crate::listener::Listener;
+use crate::router::Router;
+
+/// Everything a request needs, under one version. A request sees one snapshot from its first byte
+/// to its last.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub version: Version,
+    pub router: Router,
+    /// By [`crate::router::RouteIndex`].
+    pub routes: Vec<Arc<Route>>,
+    /// By [`portcullis_core::exchange::Connection::listener`].
+    pub listeners: Vec<Arc<Listener>>,
+    /// By the numbers in [`Targets`].
+    pub backends: Vec<Arc<Backend>>,
+    /// One for each entry of `auth` that a route uses.
+    pub authenticators: Vec<NamedAuthenticator>,
+    /// Where endpoint state is found again after a reload; prune it once the old snapshot is gone.
+    pub directory: Arc<Directory>,
+    /// Every certificate in use, for the expiry forecast.
+    pub certificates: Vec<CertificateFacts>,
+}
+
+/// Which configuration this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// Counts the snapshots that have served in this process; set by whoever swaps.
+    pub sequence: u64,
+    /// Hexadecimal hash of the configuration's canonical form.
+    pub hash: String,
+}
+
+impl Version {
+    /// `config@3-1f0c9a2b`: short, for logs and headers.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let hash = self.hash.get(..8).unwrap_or(&self.hash);
+        format!("config@{}-{hash}", self.sequence)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct NamedAuthenticator {
+    pub name: Arc<str>,
+    pub authenticator: Arc<dyn Authenticator>,
+}
+
+/// A certificate that the gateway presents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// The listener, or the backend for a client certificate.
+    pub owner: String,
+    /// The reference it was read from.
+    pub source: String,
+    /// Names it is valid for, lower case.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub not_before: i64,
+    pub not_after: i64,
+}
+
+/// One route with everything it inherits.
+#[derive(Debug)]
+pub struct Route {
+    /// `orders`, or `group/orders`.
+    pub name: Arc<str>,
+    pub index: u32,
+    pub access: Access,
+    /// In the order in which they run: by phase, within a phase by the registry.
+    pub policies: Vec<Placed>,
+    /// `None`: a policy answers (`respond`, `redirect`, `deny`).
+    pub to: Option<Targets>,
+    pub timeouts: Timeouts,
+    /// Longest request body, in bytes.
+    pub body_bytes_max: u64,
+    /// The most that any policy wants to do with the bodies.
+    pub request_body: BodyUse,
+    pub response_body: BodyUse,
+    /// Whether the client's credential reaches the backend.
+    pub forward_credential: bool,
+    /// Whether `Upgrade: websocket` is passed on; no other upgrade ever is.
+    pub websocket: bool,
+    /// What it matches, as written; for people.
+    pub matches: Vec<String>,
+    /// Listeners it is served on, by position.
+    pub listeners: Vec<u16>,
+}
+
+/// Who may use a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// One credential for one of these entries of `auth`.
+    Authenticated {
+        auth: Vec<Arc<str>>,
+        require: Vec<String>,
+    },
+    /// As above, or none at all. For the audit this is public.
+    Optional {
+        auth: Vec<Arc<str>>,
+        reason: String,
+    },
+    Public {
+        reason: String,
+    },
+}
+
+impl Access {
+    /// Why nobody has to authenticate here, if so.
+    #[must_use]
+    pub fn public_reason(&self) -> Option<&str> {
+        match self {
+            Self::Authenticated { .. } => None,
+            Self::Optional { reason, .. } | Self::Public { reason } => Some(reason),
+        }
+    }
+}
+
+/// The backends of a route and their shares.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Into [`Snapshot::backends`], with weights.
+    pub backends: Vec<(u16, u32)>,
+    pub split: Split,
+}
+
+/// `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the request's last byte sent to the head of the backend's answer.
+    pub response: Option<Duration>,
+    /// From the request's head to the answer's last byte.
+    pub total: Option<Duration>,
+    /// Without a byte moving in either body.
+    pub idle: Option<Duration>,
+    /// Without a byte moving in either direction after an upgrade.
+    pub upgrade_idle: Option<Duration>,
+    /// Life of an upgraded connection.
+    pub upgrade_total: Option<Duration>,
+}
+
+impl Snapshot {
+    /// Every policy once, whatever number of routes shares it; for upkeep.
+    #[must_use]
+    pub fn policies(&self) -> Vec<Arc<dyn Policy>> {
+        let mut seen = std::collections::HashSet::new();
+        let placed = self.routes.iter().flat_map(|route| &route.policies);
+        placed
+            .filter(|placed| seen.insert(Arc::as_ptr(&placed.policy).cast::<()>()))
+            .map(|placed| Arc::clone(&placed.policy))
+            .collect()
+    }
+
+    #[must_use]
+    pub fn route(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| *route.name == *name)
+    }
+
+    #[must_use]
+    pub fn backend(&self, name: &str) -> Option<&Arc<Backend>> {
+        self.backends.iter().find(|backend| *backend.name == *name)
+    }
+}
