@@ -2,9 +2,9 @@
 //!
 //! The proxy has core 0 with one worker; the backend (nginx) and the load (wrk) have core 1. The
 //! proxies take turns (A B A B …), so that a machine that grows slower meanwhile slows both; numbers
-//! are medians over rounds, and ratios are taken within a round. CPU time is what the kernel says all
-//! threads of the proxy ran, divided by the requests it answered. Outside the test command: time is
-//! noisy on shared machines.
+//! are medians over rounds, and ratios are taken within a round. CPU time is what the kernel says
+//! all threads of the proxy ran, divided by the requests it answered. Outside the test command: time
+//! is noisy on shared machines.
 
 mod measure;
 mod peers;

@@ -7,6 +7,7 @@
 
 mod bench;
 mod generate;
+mod new_policy;
 mod picture;
 mod reference;
 mod setup;
@@ -26,6 +27,7 @@ Usage: cargo xtask VERB
   test-real            only the tests against real servers (nginx, oidc-provider)
   setup                installs the system packages that those need (Debian, as root)
   generate [--check]   writes the generated files, or says which are out of date
+  new-policy NAME      writes the files of a policy that compiles, to be filled in
   picture              draws docs/demo.svg from what the demo prints
   bench quick [--rounds N] [--seconds N]
                        CPU time a request of Portcullis and of nginx, in turn
@@ -49,6 +51,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["setup"] => setup::install(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),
+        ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
         ["bench", "quick", rest @ ..] => bench::quick(rest),
         [] | ["help" | "--help" | "-h"] => {

@@ -62,7 +62,8 @@ fn parse(report: &str) -> Option<(u64, f64)> {
     Some((requests.parse().ok()?, rate.trim().parse().ok()?))
 }
 
-/// Nanoseconds that all threads of a process and of its children have run, by the kernel's scheduler.
+/// Nanoseconds that all threads of a process and of its children have run, by the scheduler's own
+/// count.
 fn run_time_ns(process: u32) -> anyhow::Result<u64> {
     let mut total = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
