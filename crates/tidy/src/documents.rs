@@ -69,6 +69,28 @@ fn each_problem_has_a_page_that_agrees() {
     }
 }
 
+/// What operators build dashboards and alerts on is written down.
+#[test]
+fn each_metric_and_log_field_is_documented() {
+    let page = read("docs/observability.md");
+    let names = read("crates/telemetry/src/metrics/names.rs");
+    let table = names.split("\nmetrics! {").nth(1).expect("names.rs has the table `metrics!`");
+    let metrics = table.lines().filter_map(|line| line.split_once(" = ")?.1.split('"').nth(1));
+    let record = read("crates/telemetry/src/record.rs");
+    let product = record.split("#[cfg(test)]").next().unwrap();
+    let fields = product.split("\\\"").filter(|piece| is_name(piece));
+    let mut count = 0;
+    for name in metrics.chain(fields) {
+        assert!(page.contains(&format!("`{name}")), "docs/observability.md says nothing of {name}");
+        count += 1;
+    }
+    assert!(count > 60, "only {count} names were read");
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
 #[test]
 fn the_summary_lists_each_page_once() {
     let summary = read(SUMMARY);
