@@ -6,12 +6,20 @@
 
 mod backend;
 mod forms;
+mod group;
 mod inline_test;
 mod listener;
+mod load;
 mod matching;
 mod process;
+mod render;
 mod route;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod text;
+mod yaml;
 
 pub use backend::{Backend, BackendTls, Balance, Endpoint, Health};
 pub use forms::OneOrMany;
@@ -19,8 +27,12 @@ pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
 pub use listener::{
     CertificatePair, HostOptions, Listener, ListenerTls, PathOptions, PathTreatment, Redirect,
 };
+pub use load::{Loaded, Source, load};
 pub use matching::{Condition, Match, PathText, ValueText};
 pub use process::{AccessLog, Admin, Probes, Process, Shutdown};
+pub use render::{
+    Report, ReportedFinding, ReportedPlace, ReportedRelated, render, report, summary,
+};
 pub use route::{
     ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
 };

@@ -42,7 +42,6 @@ pub struct Group {
     pub name: String,
     pub resource: String,
     pub span: SourceSpan,
-    pub public: Option<Spanned<Reason>>,
     pub layer: Layer,
 }
 
@@ -108,7 +107,8 @@ pub(crate) struct RouteOnly {
     /// is relative to the group's. Of all routes that match a request the most specific one has it.
     #[serde(rename = "match")]
     pub(crate) matches: OneOrMany<Match>,
-    /// Lets everybody in, and says why. A route has this or an `auth` of its own or inherited.
+    /// Lets everybody in, and says why. A route has this or an `auth`, its own or inherited; this
+    /// cannot be inherited, so that each open door was opened by itself.
     #[serde(default)]
     pub(crate) public: Option<Spanned<Reason>>,
     /// The backend that gets the request, or several with weights: `{orders-v1: 90, orders-v2: 10}`.
@@ -125,9 +125,6 @@ pub(crate) struct GroupOnly {
     /// path that ends in `/**`.
     #[serde(rename = "match", default)]
     pub(crate) matches: Option<Match>,
-    /// Lets everybody in to all its routes that have no `auth` of their own, and says why.
-    #[serde(default)]
-    pub(crate) public: Option<Spanned<Reason>>,
     /// Its routes by name; the full name of each is `GROUP/ROUTE`.
     pub(crate) routes: Entries<Node>,
 }
@@ -207,6 +204,17 @@ pub struct Limits {
     pub replace: Option<Spanned<Reason>>,
     /// As written, for the registry's own entry for limits.
     pub list: Vec<Node>,
+}
+
+impl Limits {
+    /// The path of the list, for findings: `routes.orders.limits` or `routes.orders.limits.use`.
+    #[must_use]
+    pub fn path(&self, resource: &str) -> String {
+        match self.replace {
+            Some(_) => format!("{resource}.limits.use"),
+            None => format!("{resource}.limits"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -12,6 +12,7 @@
 
 mod read;
 mod shape;
+mod words;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -215,6 +216,18 @@ impl Node {
 }
 
 impl Decoder<'_> {
+    /// Reports what does not fit a schema that stands by itself, without reading anything.
+    pub fn check(
+        &self,
+        node: &Node,
+        anchor: SourceSpan,
+        schema: &serde_json::Value,
+        resource: &str,
+        findings: &mut Findings,
+    ) {
+        shape::Shape::new(schema, self).check(node, anchor, resource, findings);
+    }
+
     /// Like [`Node::decode`]; `anchor` is where a missing key is reported, best the key that the
     /// node is the value of.
     pub fn decode<T: DeserializeOwned + JsonSchema>(
@@ -244,19 +257,27 @@ impl Decoder<'_> {
 /// so nothing is nullable.
 #[must_use]
 pub fn schema_of<T: JsonSchema + ?Sized>() -> serde_json::Value {
-    let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<T>().to_value();
+    schema_by(T::json_schema)
+}
+
+/// As [`schema_of`], from the function that makes the schema.
+pub fn schema_by(make: impl FnOnce(&mut SchemaGenerator) -> Schema) -> serde_json::Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = make(&mut generator).to_value();
+    let definitions = generator.take_definitions(true);
+    if let (serde_json::Value::Object(map), false) = (&mut schema, definitions.is_empty()) {
+        map.insert("$defs".to_owned(), definitions.into());
+    }
     forbid_null(&mut schema);
     schema
 }
 
-/// Schemas already made, by `schema_id`: a configuration with 5,000 routes asks for the same few.
+/// Schemas already made, by type: a configuration with 5,000 routes asks for the same few.
 fn cached_schema<T: JsonSchema>() -> Arc<serde_json::Value> {
-    static MADE: Mutex<Option<HashMap<Cow<'static, str>, Arc<serde_json::Value>>>> =
-        Mutex::new(None);
+    static MADE: Mutex<Option<HashMap<&str, Arc<serde_json::Value>>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let made = made.get_or_insert_default();
-    Arc::clone(made.entry(T::schema_id()).or_insert_with(|| Arc::new(schema_of::<T>())))
+    Arc::clone(made.entry(std::any::type_name::<T>()).or_insert_with(|| Arc::new(schema_of::<T>())))
 }
 
 /// Removes `null` wherever `Option` put it.

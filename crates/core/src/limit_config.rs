@@ -364,7 +364,7 @@ mod tests {
             ("100/s per client", "100/s per client Window"),
             ("100/1s", "100/s Window"),
             ("1000/10m burst 50 per ip+route", "1000/10m burst 50 per ip+route Bucket"),
-            ("5/d per header:X-Api per", "24..27 unexpected `per` in a limit"),
+            ("5/d per header:X-Api per", "21..24 unexpected `per` in a limit"),
             ("5/d per claim:plan+tenant", "5/d per claim:plan+tenant Window"),
             ("5/d per header:X-Api", "5/d per header:x-api Window"),
             ("100", "0..3 `100` is not a rate"),

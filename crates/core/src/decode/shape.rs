@@ -2,8 +2,9 @@
 
 use serde_json::Value as Json;
 
-use super::{Decoder, FORMATS, Format, join};
-use crate::finding::{Finding, Findings};
+use super::words::{add, allowed, clip, describe, is_type, list, plain, tag, type_name, types};
+use super::{Decoder, FORMATS, Fault, Format, join};
+use crate::finding::{Finding, Findings, did_you_mean};
 use crate::node::{Node, SourceSpan, Value};
 
 /// A schema with its definitions, and what the caller adds to it.
@@ -161,6 +162,7 @@ impl<'a> Shape<'a> {
             Some(others) => others.as_bool() == Some(false),
             None => properties.is_some(),
         };
+        let mut meant = Vec::new();
         for (key, value) in at.node.entries() {
             let resource = join(at.resource, &key.name);
             let inner = At { node: value, anchor: key.span, resource: &resource, outermost: false };
@@ -172,6 +174,7 @@ impl<'a> Shape<'a> {
                     if at.outermost {
                         known.extend(self.decoder.other_keys);
                     }
+                    meant.extend(did_you_mean(&key.name, known.iter().copied()));
                     findings.push(unknown_key(key.span, &key.name, &known, at.resource));
                 }
                 None => {
@@ -186,7 +189,8 @@ impl<'a> Shape<'a> {
             }
         }
         for name in list(schema, "required").into_iter().flatten().filter_map(Json::as_str) {
-            if at.node.get(name).is_none() {
+            // A misspelt key is not also a missing one.
+            if at.node.get(name).is_none() && !meant.contains(&name) {
                 let message = format!("the key `{name}` is missing");
                 findings.error("missing-key", at.anchor, at.resource, message);
             }
@@ -225,9 +229,7 @@ impl<'a> Shape<'a> {
         }
         count_bounds(schema, ["minLength", "maxLength"], length, "character", at, findings);
         let Some(name) = schema.get("x-format").and_then(Json::as_str) else { return };
-        let mut formats = self.decoder.formats.iter().chain(&FORMATS);
-        let Some(Format { check, .. }) = formats.find(|format| format.name == name) else { return };
-        if let Err(fault) = check(text) {
+        if let Some(fault) = self.fault(name, text) {
             let span = at.node.span.within(text, &fault.at);
             let mut finding = Finding::error("invalid-value", span, at.resource, fault.message);
             finding.help = fault.help;
@@ -279,27 +281,76 @@ impl<'a> Shape<'a> {
         }
     }
 
+    /// What to write instead, where that can be told from what was written.
     fn remedy(&self, schema: &'a Json, node: &Node) -> Option<String> {
-        let schema = self.resolve(schema);
-        let takes = |name: &str| types(schema).is_some_and(|types| types.contains(&name));
+        let mut forms = Vec::new();
+        self.forms(schema, &mut forms);
+        let takes = |name: &str| forms.iter().any(|form| form.name == name);
+        let text = || forms.iter().filter(|form| form.name == "string");
+        let is_time = |form: &Form<'_>| form.format.is_some_and(|name| name.contains("duration"));
         match &node.value {
-            Value::Int(_) | Value::Float(_) | Value::Bool(_)
-                if takes("string") && schema.get("x-format").is_none() =>
-            {
-                Some(format!("put it in quotes: `\"{}\"`", plain(node)))
+            Value::Int(value) if text().any(is_time) => {
+                Some(format!("a duration has a unit: `{value}s`"))
             }
+            Value::Int(_) | Value::Bool(_) => {
+                let written = plain(node);
+                let passes = |form: &Form<'_>| {
+                    form.format.is_none_or(|name| {
+                        node.as_bool().is_none() && self.fault(name, &written).is_none()
+                    })
+                };
+                if text().any(passes) {
+                    return Some(format!("put it in quotes: `\"{written}\"`"));
+                }
+                takes("array").then(|| format!("make it a list: `[{written}]`"))
+            }
+            // How it was written (`1.10`) is no longer known.
+            Value::Float(_) if takes("string") => Some("put it in quotes".to_owned()),
+            // `{id}` without quotes is a map whose one key has no value.
+            Value::Map(entries) if takes("string") => match entries.as_slice() {
+                [(key, value)] if value.is_null() => {
+                    Some(format!("a text with braces needs quotes: `\"{{{key}}}\"`"))
+                }
+                _ => None,
+            },
             Value::Str(text) if takes("integer") && text.parse::<i64>().is_ok() => {
                 Some(format!("remove the quotes: `{text}`"))
             }
             Value::Str(text) if takes("boolean") && (text == "true" || text == "false") => {
                 Some(format!("remove the quotes: `{text}`"))
             }
-            Value::Str(_) | Value::Int(_) if takes("array") => {
-                Some(format!("make it a list: `[{}]`", plain(node)))
+            Value::Str(text) if takes("boolean") && text == "off" => {
+                Some("write `false`".to_owned())
             }
+            Value::Str(_) if takes("array") => Some(format!("make it a list: `[{}]`", plain(node))),
             _ => None,
         }
     }
+
+    /// The types that would do, through all branches.
+    fn forms(&self, schema: &'a Json, into: &mut Vec<Form<'a>>) {
+        let schema = self.resolve(schema);
+        let format = schema.get("x-format").and_then(Json::as_str);
+        for name in types(schema).into_iter().flatten() {
+            into.push(Form { name, format });
+        }
+        for word in ["anyOf", "oneOf", "allOf"] {
+            list(schema, word).into_iter().flatten().for_each(|branch| self.forms(branch, into));
+        }
+    }
+
+    /// What the grammar of that name says against a text.
+    fn fault(&self, format: &str, text: &str) -> Option<Fault> {
+        let mut formats = self.decoder.formats.iter().chain(&FORMATS);
+        let Format { check, .. } = formats.find(|known| known.name == format)?;
+        check(text).err()
+    }
+}
+
+/// One type that would do, and its grammar if it is a text with one.
+struct Form<'a> {
+    name: &'a str,
+    format: Option<&'a str>,
 }
 
 /// Where the walk is: a node, the place for errors about what is missing in it, and its path.
@@ -321,93 +372,6 @@ pub(super) fn unknown_key(span: SourceSpan, key: &str, known: &[&str], resource:
     match known {
         [] => finding.help("no keys are known here"),
         _ => finding.help(format!("known keys: {}", known.join(", "))),
-    }
-}
-
-fn add(into: &mut Vec<String>, text: String) {
-    if !into.contains(&text) {
-        into.push(text);
-    }
-}
-
-fn list<'a>(schema: &'a Json, word: &str) -> Option<&'a [Json]> {
-    schema.get(word).and_then(Json::as_array).map(Vec::as_slice)
-}
-
-fn types(schema: &Json) -> Option<Vec<&str>> {
-    match schema.get("type")? {
-        Json::String(name) => Some(vec![name]),
-        Json::Array(names) => Some(names.iter().filter_map(Json::as_str).collect()),
-        _ => None,
-    }
-}
-
-/// The texts that `enum` or `const` allow.
-fn allowed(schema: &Json) -> Option<Vec<&str>> {
-    if let Some(text) = schema.get("const").and_then(Json::as_str) {
-        return Some(vec![text]);
-    }
-    list(schema, "enum").map(|values| values.iter().filter_map(Json::as_str).collect())
-}
-
-/// The one key of a branch that stands for a variant of an enum.
-fn tag(schema: &Json) -> Option<&str> {
-    let closed = schema.get("additionalProperties").and_then(Json::as_bool) == Some(false);
-    let properties = schema.get("properties").and_then(Json::as_object)?;
-    match list(schema, "required")? {
-        [Json::String(name)] if closed && properties.len() == 1 => Some(name),
-        _ => None,
-    }
-}
-
-fn is_type(name: &str, node: &Node) -> bool {
-    match name {
-        "null" => node.is_null(),
-        "boolean" => matches!(node.value, Value::Bool(_)),
-        "integer" => matches!(node.value, Value::Int(_)),
-        "number" => matches!(node.value, Value::Int(_) | Value::Float(_)),
-        "string" => matches!(node.value, Value::Str(_)),
-        "array" => matches!(node.value, Value::Seq(_)),
-        "object" => node.is_map(),
-        _ => false,
-    }
-}
-
-fn type_name(name: &str) -> &'static str {
-    match name {
-        "boolean" => "`true` or `false`",
-        "integer" => "an integer",
-        "number" => "a number",
-        "string" => "a string",
-        "array" => "a list",
-        "object" => "a map",
-        _ => "nothing",
-    }
-}
-
-fn clip(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
-}
-
-/// A scalar as it would stand in the file.
-fn plain(node: &Node) -> String {
-    match &node.value {
-        Value::Bool(value) => value.to_string(),
-        Value::Int(value) => value.to_string(),
-        Value::Float(value) => value.to_string(),
-        Value::Str(text) => clip(text),
-        Value::Null | Value::Seq(_) | Value::Map(_) => String::new(),
-    }
-}
-
-fn describe(node: &Node) -> String {
-    let what = node.kind();
-    match &node.value {
-        Value::Null | Value::Seq(_) | Value::Map(_) => what.to_owned(),
-        _ => format!("the {} `{}`", what.split(' ').next_back().unwrap_or(what), plain(node)),
     }
 }
 

@@ -119,7 +119,6 @@ fn all_errors_at_once_each_at_its_place() {
         "mode": "bukket", "tags": "a", "weights": {"a": "1", "b": 2.5},
     });
     let expected = "\
-100..100 missing-key x: the key `name` is missing
 200..200 unknown-key x: unknown key `nam` (did you mean `name`?)
 500..502 invalid-value x.timeout: `15` has no unit (write for example `250ms`, `15s`, `5m`, `12h` or `1h30m`)
 700..700 out-of-range x.body_max: must be at least 0

@@ -1,0 +1,658 @@
+//! Snippets, as an operator sees them.
+
+use expect_test::{Expect, expect};
+
+use crate::render;
+use crate::testing::load_files;
+
+fn check(text: &str, expected: &Expect) {
+    let loaded = load_files(&[("portcullis.yaml", text)]);
+    assert!(loaded.config.is_none(), "this loads");
+    expected.assert_eq(&render(&loaded.findings, &loaded.sources, false));
+}
+
+#[test]
+fn everything_at_once() {
+    check(
+        r#"
+listeners:
+  https: { bind: ":8443", tls: { certificates: [{ cert: "tls/api.pem", key: "file:k" }] } }
+auth:
+  idp: { jvt: { issuer: "https://idp.example.com/" } }
+  partners: { api_keys: { key: "file:partners.yaml" } }
+default: { timeout: 15 }
+routes:
+  orders:
+    match: https://api.example.com/orders/**
+    limit: ["100/s per clent"]
+    limits: ["100/s per clent", "10/w"]
+    auth: []
+    timeout: 15
+    to: { orders-v1: "90" }
+  status:
+    match: api.example.com/status
+    public: ok
+    repond: { status: 200 }
+backends:
+  orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
+workers: 0
+tests:
+  - GET api.example.com/orders => 401
+"#,
+        &expect![[r#"
+            error[invalid-value]: `:8443` is not an address with a port
+             --> portcullis.yaml:3:19
+              |
+            3 |   https: { bind: ":8443", tls: { certificates: [{ cert: "tls/api.pem", key: "file:k" }] } }
+              |                   ^^^^^ in listeners.https.bind
+              |
+              = help: for all addresses write `0.0.0.0:8443` or `[::]:8443`
+
+            error[invalid-value]: this is not a reference
+             --> portcullis.yaml:3:58
+              |
+            3 |   https: { bind: ":8443", tls: { certificates: [{ cert: "tls/api.pem", key: "file:k" }] } }
+              |                                                          ^^^^^^^^^^^ in listeners.https.tls.certificates[0].cert
+              |
+              = help: secrets and keys stand outside: write `file:PATH` or `env:NAME`
+
+            error[unknown-key]: unknown kind of authentication `jvt`, expected one of `jwt`, `api_keys`
+             --> portcullis.yaml:5:10
+              |
+            5 |   idp: { jvt: { issuer: "https://idp.example.com/" } }
+              |          ^^^ in auth.idp
+              |
+              = help: did you mean `jwt`?
+
+            error[unknown-key]: unknown key `key`
+             --> portcullis.yaml:6:27
+              |
+            6 |   partners: { api_keys: { key: "file:partners.yaml" } }
+              |                           ^^^ in auth.partners.api_keys
+              |
+              = help: did you mean `keys`?
+
+            error[unknown-key]: unknown key `default`
+             --> portcullis.yaml:7:1
+              |
+            7 | default: { timeout: 15 }
+              | ^^^^^^^
+              |
+              = help: did you mean `defaults`?
+
+            error[invalid-value]: a match has no scheme
+              --> portcullis.yaml:10:12
+               |
+            10 |     match: https://api.example.com/orders/**
+               |            ^^^^^^^^ in routes.orders.match
+               |
+               = help: write the host and the path only; `on:` names the listener
+
+            error[unknown-key]: unknown key `limit`
+              --> portcullis.yaml:11:5
+               |
+            11 |     limit: ["100/s per clent"]
+               |     ^^^^^ in routes.orders
+               |
+               = help: did you mean `limits`?
+
+            error[out-of-range]: needs at least 1 item
+              --> portcullis.yaml:13:5
+               |
+            13 |     auth: []
+               |     ^^^^ in routes.orders.auth
+
+            error[wrong-type]: expected a duration such as `15s`, or `off` or a map, found the integer `15`
+              --> portcullis.yaml:14:14
+               |
+            14 |     timeout: 15
+               |              ^^ in routes.orders.timeout
+               |
+               = help: a duration has a unit: `15s`
+
+            error[wrong-type]: expected an integer, found the string `90`
+              --> portcullis.yaml:15:22
+               |
+            15 |     to: { orders-v1: "90" }
+               |                      ^^^^ in routes.orders.to.orders-v1
+               |
+               = help: remove the quotes: `90`
+
+            error[invalid-value]: a reason has at least three letters
+              --> portcullis.yaml:18:13
+               |
+            18 |     public: ok
+               |             ^^ in routes.status.public
+               |
+               = help: say in a few words why, for whoever reads the audit
+
+            error[unknown-key]: unknown key `repond`
+              --> portcullis.yaml:19:5
+               |
+            19 |     repond: { status: 200 }
+               |     ^^^^^^ in routes.status
+               |
+               = help: did you mean `respond`?
+
+            error[invalid-value]: `10.0.0.1:8080` is not an `http://` or `https://` URL
+              --> portcullis.yaml:21:29
+               |
+            21 |   orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
+               |                             ^^^^^^^^^^^^^ in backends.orders-v1.endpoints[0]
+               |
+               = help: write for example `http://10.0.0.1:8080` or `https://orders.internal`
+
+            error[invalid-value]: the URL of an endpoint has no path
+              --> portcullis.yaml:21:66
+               |
+            21 |   orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
+               |                                                                  ^^^^ in backends.orders-v1.endpoints[1]
+               |
+               = help: use `rewrite` on the route to change the path
+
+            error[invalid-value]: `healthz` is not a path
+              --> portcullis.yaml:21:90
+               |
+            21 |   orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
+               |                                                                                          ^^^^^^^ in backends.orders-v1.health.path
+               |
+               = help: a path begins with `/` and has no spaces and no `#`
+
+            error[wrong-type]: expected a duration such as `15s`, found the integer `5`
+              --> portcullis.yaml:21:109
+               |
+            21 |   orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
+               |                                                                                                             ^ in backends.orders-v1.health.interval
+               |
+               = help: a duration has a unit: `5s`
+
+            error[out-of-range]: must be from 1 to 1024
+              --> portcullis.yaml:22:10
+               |
+            22 | workers: 0
+               |          ^ in workers
+
+            error[invalid-value]: `api.example.com/orders` is not a URL with a scheme
+              --> portcullis.yaml:24:9
+               |
+            24 |   - GET api.example.com/orders => 401
+               |         ^^^^^^^^^^^^^^^^^^^^^^ in tests[0]
+               |
+               = help: write for example `https://api.example.com/orders`
+
+        "#]],
+    );
+}
+
+#[test]
+fn yaml_traps() {
+    check(
+        r#"
+listeners:
+  http: { bind: 0.0.0.0:8080, http2: yes }
+routes:
+  a: { match: { hosts: ["*.example.com"], path: /a }, public: no, deny: "nobody" }
+  a: { match: /b, public: "for all", respond: { status: 0755 } }
+  c: { match: [/c, &x /d], public: "for all", respond: { status: 200, body: on } }
+"#,
+        &expect![[r#"
+            error[ambiguous-boolean]: `yes` is a boolean to some readers and a text to others
+             --> portcullis.yaml:3:38
+              |
+            3 |   http: { bind: 0.0.0.0:8080, http2: yes }
+              |                                      ^^^
+              |
+              = help: write `true`, or `"yes"` for the text
+
+            error[ambiguous-boolean]: `no` is a boolean to some readers and a text to others
+             --> portcullis.yaml:5:63
+              |
+            5 |   a: { match: { hosts: ["*.example.com"], path: /a }, public: no, deny: "nobody" }
+              |                                                               ^^
+              |
+              = help: write `false`, or `"no"` for the text
+
+            error[duplicate-key]: the key `a` twice
+             --> portcullis.yaml:6:3
+              |
+            5 |   a: { match: { hosts: ["*.example.com"], path: /a }, public: no, deny: "nobody" }
+              |   - first here
+            6 |   a: { match: /b, public: "for all", respond: { status: 0755 } }
+              |   ^
+
+            error[ambiguous-number]: `0755` is octal to some readers and decimal to others
+             --> portcullis.yaml:6:57
+              |
+            6 |   a: { match: /b, public: "for all", respond: { status: 0755 } }
+              |                                                         ^^^^
+              |
+              = help: write `755`, or `"0755"` for the text
+
+            error[yaml-alias]: anchors and aliases are not part of the language
+             --> portcullis.yaml:7:20
+              |
+            7 |   c: { match: [/c, &x /d], public: "for all", respond: { status: 200, body: on } }
+              |                    ^^
+              |
+              = help: settings are shared with `defaults` and `groups`
+
+            error[ambiguous-boolean]: `on` is a boolean to some readers and a text to others
+             --> portcullis.yaml:7:77
+              |
+            7 |   c: { match: [/c, &x /d], public: "for all", respond: { status: 200, body: on } }
+              |                                                                             ^^
+              |
+              = help: write `true`, or `"on"` for the text
+
+        "#]],
+    );
+}
+
+#[test]
+fn a_wildcard_host_without_quotes() {
+    check(
+        "routes:\n  a: { match: *.example.com/a, public: \"for all\", deny: no one }\n",
+        &expect![[r#"
+        error[yaml-quotes]: `*.example.com/a` needs quotes
+         --> portcullis.yaml:2:15
+          |
+        2 |   a: { match: *.example.com/a, public: "for all", deny: no one }
+          |               ^^^^^^^^^^^^^^^
+          |
+          = help: quote it: `"*.example.com/a"`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_template_without_quotes() {
+    check(
+        "routes:\n  a: { match: /users/{id}, public: \"for all\", to: b }\n",
+        &expect![[r#"
+        error[yaml-quotes]: `/users/{id}` needs quotes
+         --> portcullis.yaml:2:15
+          |
+        2 |   a: { match: /users/{id}, public: "for all", to: b }
+          |               ^^^^^^^^^^^
+          |
+          = help: quote it: `"/users/{id}"`
+
+    "#]],
+    );
+}
+
+#[test]
+fn a_bracket_that_is_never_closed() {
+    check(
+        "routes:\n  a: { match: /a,\n  b: 1\n\n",
+        &expect![[r#"
+        error[yaml-syntax]: a bracket that is never closed
+         --> portcullis.yaml:2:6
+          |
+        2 |   a: { match: /a,
+          |      ^
+          |
+          = help: each `[` needs a `]` and each `{` a `}`
+
+    "#]],
+    );
+}
+
+#[test]
+fn booleans_and_texts_that_look_like_each_other() {
+    check(
+        r#"
+listeners:
+  a: { bind: 0.0.0.0:1, http2: off }
+  b: { bind: 0.0.0.0:2, http2: "true" }
+  c: { bind: 8080 }
+routes:
+  d: { match: /d, public: true, to: 5 }
+  e: { match: { path: {id} }, public: "for all", to: 1.10 }
+"#,
+        &expect![[r#"
+            error[wrong-type]: expected `true` or `false`, found the string `off`
+             --> portcullis.yaml:3:32
+              |
+            3 |   a: { bind: 0.0.0.0:1, http2: off }
+              |                                ^^^ in listeners.a.http2
+              |
+              = help: write `false`
+
+            error[wrong-type]: expected `true` or `false`, found the string `true`
+             --> portcullis.yaml:4:32
+              |
+            4 |   b: { bind: 0.0.0.0:2, http2: "true" }
+              |                                ^^^^^^ in listeners.b.http2
+              |
+              = help: remove the quotes: `true`
+
+            error[wrong-type]: expected an address such as `0.0.0.0:8080`, found the integer `8080`
+             --> portcullis.yaml:5:14
+              |
+            5 |   c: { bind: 8080 }
+              |              ^^^^ in listeners.c.bind
+
+            error[wrong-type]: expected a reason in words, found the boolean `true`
+             --> portcullis.yaml:7:27
+              |
+            7 |   d: { match: /d, public: true, to: 5 }
+              |                           ^^^^ in routes.d.public
+
+            error[wrong-type]: expected a name or a map, found the integer `5`
+             --> portcullis.yaml:7:37
+              |
+            7 |   d: { match: /d, public: true, to: 5 }
+              |                                     ^ in routes.d.to
+              |
+              = help: put it in quotes: `"5"`
+
+            error[wrong-type]: expected a string or a list, found a map
+             --> portcullis.yaml:8:23
+              |
+            8 |   e: { match: { path: {id} }, public: "for all", to: 1.10 }
+              |                       ^^^^ in routes.e.match.path
+              |
+              = help: a text with braces needs quotes: `"{id}"`
+
+            error[wrong-type]: expected a name or a map, found the number `1.1`
+             --> portcullis.yaml:8:54
+              |
+            8 |   e: { match: { path: {id} }, public: "for all", to: 1.10 }
+              |                                                      ^^^^ in routes.e.to
+              |
+              = help: put it in quotes
+
+        "#]],
+    );
+}
+
+#[test]
+fn routes_that_contradict_themselves() {
+    check(
+        r#"
+defaults: { respond: { status: 200 }, public: "all of it" }
+routes:
+  a: { match: /a, auth: idp, public: "why not", to: b }
+  b: { match: /b, to: b, deny: "no" }
+  c: { match: /c }
+  d: { to: {} }
+  "e f": { match: /e, to: { x: 0 } }
+  f: { match: { path: /f, regex: "/f+" }, to: x }
+  g: { match: { methods: [get, POSST], headers: { x: { prefx: a } } }, to: x, auth: { optional: idp } }
+"#,
+        &expect![[r#"
+            error[unknown-key]: `respond` is said by each route for itself
+             --> portcullis.yaml:2:13
+              |
+            2 | defaults: { respond: { status: 200 }, public: "all of it" }
+              |             ^^^^^^^ in defaults
+
+            error[unknown-key]: `public` is said by each route for itself
+             --> portcullis.yaml:2:39
+              |
+            2 | defaults: { respond: { status: 200 }, public: "all of it" }
+              |                                       ^^^^^^ in defaults
+
+            error[public-and-auth]: a route is public or has `auth`, not both
+             --> portcullis.yaml:4:38
+              |
+            4 |   a: { match: /a, auth: idp, public: "why not", to: b }
+              |                         ---          ^^^^^^^^^ in routes.a
+              |                         |
+              |                         `auth` here
+
+            error[two-actions]: a route has one action, here are `to` and `deny`
+             --> portcullis.yaml:5:26
+              |
+            5 |   b: { match: /b, to: b, deny: "no" }
+              |                   --     ^^^^ in routes.b
+              |                   |
+              |                   the other one
+
+            error[no-action]: the route does not say what becomes of a request
+             --> portcullis.yaml:6:3
+              |
+            6 |   c: { match: /c }
+              |   ^ in routes.c
+              |
+              = help: add `to: BACKEND`, or one of `respond`, `redirect`, `deny`
+
+            error[missing-key]: the key `match` is missing
+             --> portcullis.yaml:7:3
+              |
+            7 |   d: { to: {} }
+              |   ^ in routes.d
+
+            error[out-of-range]: needs at least 1 entry
+             --> portcullis.yaml:7:8
+              |
+            7 |   d: { to: {} }
+              |        ^^ in routes.d.to
+
+            error[invalid-name]: a name cannot have ' ' in it
+             --> portcullis.yaml:8:5
+              |
+            8 |   "e f": { match: /e, to: { x: 0 } }
+              |     ^ in routes.e f
+              |
+              = help: names have letters, digits, `-`, `_` and `.`
+
+            error[invalid-value]: at least one weight must be more than 0
+             --> portcullis.yaml:8:27
+              |
+            8 |   "e f": { match: /e, to: { x: 0 } }
+              |                           ^^^^^^^^ in routes.e f.to
+
+            error[invalid-value]: `path` and `regex` cannot stand together
+             --> portcullis.yaml:9:15
+              |
+            9 |   f: { match: { path: /f, regex: "/f+" }, to: x }
+              |               ^^^^^^^^^^^^^^^^^^^^^^^^^^ in routes.f.match
+
+            error[unknown-value]: unknown value `get`, expected one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`, `HEAD`, `QUERY`, `TRACE`
+              --> portcullis.yaml:10:27
+               |
+            10 |   g: { match: { methods: [get, POSST], headers: { x: { prefx: a } } }, to: x, auth: { optional: idp } }
+               |                           ^^^ in routes.g.match.methods[0]
+               |
+               = help: did you mean `GET`?
+
+            error[unknown-value]: unknown value `POSST`, expected one of `GET`, `POST`, `PUT`, `PATCH`, `DELETE`, `OPTIONS`, `HEAD`, `QUERY`, `TRACE`
+              --> portcullis.yaml:10:32
+               |
+            10 |   g: { match: { methods: [get, POSST], headers: { x: { prefx: a } } }, to: x, auth: { optional: idp } }
+               |                                ^^^^^ in routes.g.match.methods[1]
+               |
+               = help: did you mean `POST`?
+
+            error[unknown-key]: unknown key `prefx`, expected one of `prefix`, `regex`, `present`
+              --> portcullis.yaml:10:56
+               |
+            10 |   g: { match: { methods: [get, POSST], headers: { x: { prefx: a } } }, to: x, auth: { optional: idp } }
+               |                                                        ^^^^^ in routes.g.match.headers.x
+               |
+               = help: did you mean `prefix`?
+
+            error[missing-key]: the key `reason` is missing
+              --> portcullis.yaml:10:79
+               |
+            10 |   g: { match: { methods: [get, POSST], headers: { x: { prefx: a } } }, to: x, auth: { optional: idp } }
+               |                                                                               ^^^^ in routes.g.auth
+
+        "#]],
+    );
+}
+
+#[test]
+fn groups() {
+    check(
+        r#"
+groups:
+  exact: { match: a.example.com/a, routes: {} }
+  methods: { match: { path: "/a/**", methods: GET }, routes: {} }
+  hosts:
+    match: a.example.com/shop/**
+    routes:
+      items: { match: items/**, to: b }
+      regex: { match: { regex: "/[a-z]+" }, to: b }
+      other: { match: { path: "items" }, to: b }
+  template:
+    match: "/{tenant}/**"
+    routes:
+      regex: { match: { regex: "/[a-z]+" }, to: b }
+"#,
+        &expect![[r#"
+            error[group-match]: `/a` does not end in `/**`
+             --> portcullis.yaml:3:32
+              |
+            3 |   exact: { match: a.example.com/a, routes: {} }
+              |                                ^^ in groups.exact.match
+              |
+              = help: the paths of its routes stand below it: write `/a/**`
+
+            error[group-match]: the match of a group has hosts and a path only
+             --> portcullis.yaml:4:21
+              |
+            4 |   methods: { match: { path: "/a/**", methods: GET }, routes: {} }
+              |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ in groups.methods.match
+              |
+              = help: say methods, headers and query in its routes
+
+            error[group-match]: the group says the host already
+             --> portcullis.yaml:8:23
+              |
+            6 |     match: a.example.com/shop/**
+              |            --------------------- here
+            7 |     routes:
+            8 |       items: { match: items/**, to: b }
+              |                       ^^^^^ in groups.hosts.routes.items.match
+              |
+              = help: the path of a route in a group begins with `/`
+
+            error[invalid-value]: the path `items` does not begin with `/`
+              --> portcullis.yaml:10:31
+               |
+            10 |       other: { match: { path: "items" }, to: b }
+               |                               ^^^^^^^ in groups.hosts.routes.other.match
+
+            error[group-match]: a regular expression cannot follow a group's path with `{…}`
+              --> portcullis.yaml:14:32
+               |
+            12 |     match: "/{tenant}/**"
+               |            -------------- the group's path
+            13 |     routes:
+            14 |       regex: { match: { regex: "/[a-z]+" }, to: b }
+               |                                ^^^^^^^^^ in groups.template.routes.regex.match
+
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_without_quotes() {
+    check(
+        "backends: { b: { endpoints: [http://[::1]:80] } }\n",
+        &expect![[r#"
+        error[yaml-syntax]: this does not go on as the brackets around it began
+         --> portcullis.yaml:1:37
+          |
+        1 | backends: { b: { endpoints: [http://[::1]:80] } }
+          |                                     ^
+          |
+          = help: within `[…]` and `{…}` a text with `[`, `]`, `{`, `}` or `,` in it needs quotes
+
+    "#]],
+    );
+}
+
+#[test]
+fn not_even_a_map() {
+    check(
+        "- routes\n",
+        &expect![[r#"
+        error[wrong-type]: a configuration is a map of `routes`, `backends`, …, not a list
+         --> portcullis.yaml:1:1
+          |
+        1 | - routes
+          | ^^^^^^^^
+
+    "#]],
+    );
+    check(
+        "routes:\nbackends: []\ntests: {}\n",
+        &expect![[r#"
+            error[wrong-type]: `routes` has no value
+             --> portcullis.yaml:1:1
+              |
+            1 | routes:
+              | ^^^^^^ in routes
+              |
+              = help: write `routes: {}`, or remove the key
+
+            error[wrong-type]: `backends` is a map of names, not a list
+             --> portcullis.yaml:2:11
+              |
+            2 | backends: []
+              |           ^^ in backends
+
+            error[wrong-type]: expected a list, found a map
+             --> portcullis.yaml:3:8
+              |
+            3 | tests: {}
+              |        ^^ in tests
+
+        "#]],
+    );
+}
+
+#[test]
+fn for_programs() {
+    let loaded = load_files(&[("ä.yaml", "routes:\n  ä: { match: /é, pubic: x, to: b }\n")]);
+    let report = crate::report(&loaded.findings, &loaded.sources);
+    expect![[r#"
+        {
+          "errors": 2,
+          "warnings": 0,
+          "findings": [
+            {
+              "code": "invalid-name",
+              "severity": "error",
+              "resource": "routes.ä",
+              "message": "a name cannot have 'ä' in it",
+              "help": "names have letters, digits, `-`, `_` and `.`",
+              "place": {
+                "file": "ä.yaml",
+                "line": 2,
+                "column": 3,
+                "column_end": 4
+              }
+            },
+            {
+              "code": "unknown-key",
+              "severity": "error",
+              "resource": "routes.ä",
+              "message": "unknown key `pubic`",
+              "help": "did you mean `public`?",
+              "place": {
+                "file": "ä.yaml",
+                "line": 2,
+                "column": 19,
+                "column_end": 24
+              }
+            }
+          ]
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&report).expect("JSON"));
+    assert_eq!(crate::summary(&loaded.findings), "2 errors");
+}
+
+#[test]
+fn colour_only_when_asked_for() {
+    let loaded = load_files(&[("x.yaml", "rotes: \"\u{1b}[31m\"\n")]);
+    let plain = render(&loaded.findings, &loaded.sources, false);
+    let colour = render(&loaded.findings, &loaded.sources, true);
+    assert!(!plain.contains('\u{1b}'));
+    assert!(colour.contains('\u{1b}'));
+}
