@@ -110,6 +110,10 @@ impl Page<'_> {
     }
 
     fn of_type(&mut self, schema: &Value) -> String {
+        // Texts with a grammar say in words what they are; the pattern is for editors.
+        if let Some(expected) = schema.get("x-expected").and_then(Value::as_str) {
+            return expected.replace('|', "\\|");
+        }
         let names: Vec<&str> = match schema.get("type") {
             Some(Value::String(name)) => vec![name],
             Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
@@ -206,6 +210,7 @@ mod tests {
                     "type": "object",
                 },
                 "workers": { "type": ["integer", "null"], "default": null },
+                "wait": { "type": "string", "pattern": "^.*$", "x-expected": "a time | `off`" },
             },
             "required": ["routes"],
             "$defs": {
@@ -222,6 +227,7 @@ mod tests {
             "## The file\n\nWhat the gateway does.\n",
             "| `routes` | map of name to [Route](#route) | required | Every route, by name. |",
             "| `workers` | whole number |  |  |",
+            "| `wait` | a time \\| `off` |  |  |",
             "## Route\n\nOne of:\n\n- string: The name of a backend \\| none.\n- map with `to`\n",
             "| `to` | `a`, `b` |  |  |",
         ] {

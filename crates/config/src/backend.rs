@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use portcullis_core::decode::{Fault, Spanned};
+use portcullis_core::decode::{Fault, Spanned, short_or_long};
 use portcullis_core::node::Node;
 use portcullis_core::units::PositiveDuration;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,7 @@ pub struct Backend {
     pub pending_max: u32,
 }
 
+/// A service behind the gateway: the URL of its only endpoint, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongBackend {
@@ -129,12 +130,8 @@ impl JsonSchema for Backend {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                generator.subschema_for::<EndpointUrl>(),
-                generator.subschema_for::<LongBackend>(),
-            ],
-        })
+        let short = generator.subschema_for::<EndpointUrl>();
+        short_or_long(vec![short], LongBackend::json_schema(generator))
     }
 }
 
@@ -155,6 +152,7 @@ pub struct Endpoint {
     pub weight: u32,
 }
 
+/// One address of a backend: its URL, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongEndpoint {
@@ -176,12 +174,8 @@ impl JsonSchema for Endpoint {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                generator.subschema_for::<EndpointUrl>(),
-                generator.subschema_for::<LongEndpoint>(),
-            ],
-        })
+        let short = generator.subschema_for::<EndpointUrl>();
+        short_or_long(vec![short], LongEndpoint::json_schema(generator))
     }
 }
 
@@ -221,6 +215,7 @@ pub struct Health {
     pub up_after: u32,
 }
 
+/// An active health check, `GET PATH` on each endpoint: the path, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHealth {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use portcullis_core::decode::{Entries, Fault, Spanned};
+use portcullis_core::decode::{Entries, Fault, Spanned, short_or_long};
 use portcullis_core::node::{Node, SourceSpan, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -79,6 +79,7 @@ pub struct Expect {
     pub problem: Option<Spanned<String>>,
 }
 
+/// One test: `GET https://… [as NAME [with scopes a,b]] => 401|ROUTE`, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongTest {
@@ -296,17 +297,13 @@ impl JsonSchema for InlineTest {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                {
-                    "type": "string",
-                    "pattern": "^ *[A-Z-]+ +https?://[^ ]+ .*=> *[^ ]+ *$",
-                    "x-format": "test",
-                    "x-expected": "a test such as `GET https://api.example.com/ => 401`",
-                },
-                generator.subschema_for::<LongTest>(),
-            ],
-        })
+        let short = json_schema!({
+            "type": "string",
+            "pattern": "^ *[A-Z-]+ +https?://[^ ]+ .*=> *[^ ]+ *$",
+            "x-format": "test",
+            "x-expected": "a test such as `GET https://api.example.com/ => 401`",
+        });
+        short_or_long(vec![short], LongTest::json_schema(generator))
     }
 }
 
@@ -323,13 +320,12 @@ impl<'de> Deserialize<'de> for InlineTest {
 
 impl JsonSchema for CallerForms {
     fn schema_name() -> Cow<'static, str> {
-        "CallerForms".into()
+        "Caller".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [generator.subschema_for::<Name>(), generator.subschema_for::<Caller>()],
-        })
+        let name = generator.subschema_for::<Name>();
+        short_or_long(vec![name], Caller::json_schema(generator))
     }
 }
 
@@ -352,17 +348,17 @@ impl<'de> Deserialize<'de> for CallerForms {
 
 impl JsonSchema for ExpectForms {
     fn schema_name() -> Cow<'static, str> {
-        "ExpectForms".into()
+        "Expect".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                { "type": "integer", "minimum": 100, "maximum": 599, "x-expected": "a status" },
-                { "type": "string", "minLength": 1, "x-expected": "the name of a route" },
-                generator.subschema_for::<Expect>(),
-            ],
-        })
+        let status = json_schema!({
+            "type": "integer", "minimum": 100, "maximum": 599, "x-expected": "a status",
+        });
+        let route = json_schema!({
+            "type": "string", "minLength": 1, "x-expected": "the name of a route",
+        });
+        short_or_long(vec![status, route], Expect::json_schema(generator))
     }
 }
 

@@ -14,6 +14,7 @@ mod matching;
 mod process;
 mod render;
 mod route;
+mod schema;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use render::{
 pub use route::{
     ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
 };
+pub use schema::schema;
 pub use text::{
     AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
     Name, Network, Reason, Reference, Statuses,

@@ -147,6 +147,7 @@ pub struct Redirect {
     pub port: Option<u16>,
 }
 
+/// Where a listener sends everybody: the name of another listener, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongRedirect {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use portcullis_core::decode::{Entries, Fault, Spanned};
+use portcullis_core::decode::{Entries, Fault, Spanned, short_or_long};
 use portcullis_core::node::{Node, SourceSpan, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -101,7 +101,7 @@ impl FromStr for ShortMatch {
     }
 }
 
-/// The long form.
+/// Which requests: `HOST/PATH`, `HOST`, `/PATH`, or a map, all of whose parts must fit.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongMatch {
@@ -300,17 +300,13 @@ impl JsonSchema for Match {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                {
-                    "type": "string",
-                    "pattern": "^[^ ?#]+$",
-                    "x-format": "match",
-                    "x-expected": "a match such as `api.example.com/orders/**`",
-                },
-                generator.subschema_for::<LongMatch>(),
-            ],
-        })
+        let short = json_schema!({
+            "type": "string",
+            "pattern": "^[^ ?#]+$",
+            "x-format": "match",
+            "x-expected": "a match such as `api.example.com/orders/**`",
+        });
+        short_or_long(vec![short], LongMatch::json_schema(generator))
     }
 }
 

@@ -41,6 +41,7 @@ pub struct AccessLog {
     pub queue_max: u32,
 }
 
+/// The access log: where it goes, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongAccessLog {
@@ -122,6 +123,7 @@ pub struct Admin {
     pub token: Option<Spanned<Reference>>,
 }
 
+/// The admin API: `off`, `unix:PATH`, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongAdmin {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use portcullis_core::decode::{Entries, Spanned};
+use portcullis_core::decode::{Entries, Spanned, short_or_long};
 use portcullis_core::node::{Key, Node, SourceSpan, Value};
 use portcullis_core::units::{DurationOrOff, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -138,6 +138,7 @@ pub enum AuthUse {
     Optional { name: Spanned<Name>, reason: Spanned<Reason> },
 }
 
+/// Who may call: one `auth` entry, several of which any will do, or one that may be left out.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct OptionalAuth {
@@ -165,13 +166,10 @@ impl JsonSchema for AuthUse {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let name = generator.subschema_for::<Name>();
-        json_schema!({
-            "anyOf": [
-                name,
-                { "type": "array", "items": name, "minItems": 1, "uniqueItems": true },
-                generator.subschema_for::<OptionalAuth>(),
-            ],
-        })
+        let names = json_schema!({
+            "type": "array", "items": name, "minItems": 1, "uniqueItems": true,
+        });
+        short_or_long(vec![name, names], OptionalAuth::json_schema(generator))
     }
 }
 
@@ -217,6 +215,7 @@ impl Limits {
     }
 }
 
+/// Limits in addition to those inherited, or in their place.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplacedLimits {
@@ -252,12 +251,8 @@ impl JsonSchema for Limits {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                LimitList::json_schema(generator),
-                generator.subschema_for::<ReplacedLimits>(),
-            ],
-        })
+        let list = LimitList::json_schema(generator);
+        short_or_long(vec![list], ReplacedLimits::json_schema(generator))
     }
 }
 
@@ -306,6 +301,7 @@ impl Timeouts {
     }
 }
 
+/// How long a request may take: `response`, or a map. A part left out is inherited.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongTimeouts {

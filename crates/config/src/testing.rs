@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::Reference;
 use crate::{Loaded, Source, load};
 
+/// Answers by itself.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only the shape is of interest")]
@@ -22,6 +23,7 @@ struct Respond {
     body: String,
 }
 
+/// Lets pages of other origins in.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only the shape is of interest")]
@@ -30,6 +32,7 @@ struct Cors {
     origins: Vec<String>,
 }
 
+/// Tokens of an issuer.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only the shape is of interest")]
@@ -40,6 +43,7 @@ struct Jwt {
     audience: Vec<String>,
 }
 
+/// Keys that were handed out.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "only the shape is of interest")]
@@ -48,6 +52,7 @@ struct ApiKeys {
     keys: Reference,
 }
 
+/// Refuses, and says why.
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[expect(dead_code, reason = "only the shape is of interest")]

@@ -4,3 +4,5 @@ mod errors;
 mod forms;
 mod merging;
 mod robust;
+
+pub(crate) use robust::GOOD;

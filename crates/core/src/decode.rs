@@ -120,6 +120,10 @@ macro_rules! written_as_text {
                 stringify!($type).into()
             }
 
+            fn schema_id() -> std::borrow::Cow<'static, str> {
+                concat!(module_path!(), "::", stringify!($type)).into()
+            }
+
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
                     "type": "string",
@@ -176,17 +180,14 @@ macro_rules! written_short_or_long {
             }
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({
-                    "anyOf": [
-                        {
-                            "type": "string",
-                            "pattern": $pattern,
-                            "x-format": $format,
-                            "x-expected": $expected,
-                        },
-                        generator.subschema_for::<$long>(),
-                    ],
-                })
+                let short = schemars::json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    "x-format": $format,
+                    "x-expected": $expected,
+                });
+                let long = <$long as schemars::JsonSchema>::json_schema(generator);
+                $crate::decode::short_or_long(vec![short], long)
             }
         }
     )*};
@@ -258,6 +259,19 @@ impl Decoder<'_> {
 #[must_use]
 pub fn schema_of<T: JsonSchema + ?Sized>() -> serde_json::Value {
     schema_by(T::json_schema)
+}
+
+/// The schema of a type with short forms and a long one, whose description becomes that of all.
+#[must_use]
+pub fn short_or_long(short: Vec<Schema>, mut long: Schema) -> Schema {
+    let description = long.remove("description");
+    let forms: Vec<Schema> = short.into_iter().chain([long]).collect();
+    let mut schema = schemars::json_schema!({});
+    if let Some(description) = description {
+        schema.insert("description".to_owned(), description);
+    }
+    schema.insert("anyOf".to_owned(), serde_json::json!(forms));
+    schema
 }
 
 /// As [`schema_of`], from the function that makes the schema.

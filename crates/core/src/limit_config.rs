@@ -27,7 +27,7 @@ pub struct LimitConfig {
     pub shadow: bool,
 }
 
-/// The long form of a limit.
+/// A limit: `COUNT/[N](s|m|h|d) [burst N] [per KEY[+KEY]]`, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongLimit {

@@ -108,7 +108,8 @@ proptest! {
     }
 }
 
-const GOOD: &str = r#"
+/// Something of everything.
+pub(crate) const GOOD: &str = r#"
 listeners: { l: { bind: "0.0.0.0:80", tls: { certificates: [{ cert: "file:a", key: "file:b" }] } } }
 auth: { idp: { jwt: { issuer: "https://é.example.com/", audience: [a] } } }
 defaults: { auth: idp, limits: ["1000/s per ip"], timeout: 15s, on: l }
