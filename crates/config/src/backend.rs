@@ -311,8 +311,8 @@ pub struct BackendTls {
     /// The name to ask for and to verify. Default: the host of the endpoint's URL.
     #[serde(default)]
     pub server_name: Option<Spanned<HostName>>,
-    /// Why the backend's certificate is not verified. Without it it is; there is no `verify: false`,
-    /// so that the reason is always there to read.
+    /// Why the backend's certificate is not verified. Without this it is verified; there is no
+    /// `verify: false`, so that the reason is always there to read.
     #[serde(default)]
     pub unverified: Option<Spanned<Reason>>,
 }

@@ -111,8 +111,8 @@ pub(crate) struct RouteOnly {
     /// cannot be inherited, so that each open door was opened by itself.
     #[serde(default)]
     pub(crate) public: Option<Spanned<Reason>>,
-    /// The backend that gets the request, or several with weights: `{orders-v1: 90, orders-v2: 10}`.
-    /// A weight of 0 sends nothing.
+    /// The backend that gets the request, or several with weights:
+    /// `{orders-v1: 90, orders-v2: 10}`. A weight of 0 sends nothing.
     #[serde(default)]
     pub(crate) to: Targets,
 }

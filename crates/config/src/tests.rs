@@ -4,5 +4,6 @@ mod errors;
 mod forms;
 mod merging;
 mod robust;
+mod route_errors;
 
 pub(crate) use robust::GOOD;
