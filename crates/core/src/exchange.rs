@@ -108,7 +108,7 @@ pub struct Params {
     /// Names in the order of the captures; shared with the route.
     pub names: Option<Arc<[Box<str>]>>,
     /// Spans into the request head's buffer.
-    pub values: [Span; Params::MAX],
+    pub values: [Span; Self::MAX],
 }
 
 impl Params {

@@ -99,16 +99,42 @@ impl Fields {
     /// A byte that may not stand in a field value (CR, LF, NUL and the other controls, RFC 9110
     /// §5.5) is written as `?`, so that no edit can end a line and begin another.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
+        self.append_with(name, |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// [`Self::append`] with a value that lies in this head already.
+    pub fn append_span(&mut self, name: &[u8], value: Span) {
+        self.append_with(name, |bytes| {
+            bytes.extend_from_within(value.start as usize..value.end());
+        });
+    }
+
+    /// [`Self::append`] with a value made of parts.
+    pub fn append_joined(&mut self, name: &[u8], parts: &[String], between: &[u8]) {
+        self.append_with(name, |bytes| {
+            for (i, part) in parts.iter().enumerate() {
+                if i > 0 {
+                    bytes.extend_from_slice(between);
+                }
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        });
+    }
+
+    /// The line is laid out as it is sent, so that an encoder can copy whole runs of lines.
+    fn append_with(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(is_token(name), "field name {:?}", String::from_utf8_lossy(name));
         let name = self.intern(name);
+        self.bytes.extend_from_slice(b": ");
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(value);
+        write(&mut self.bytes);
         for byte in &mut self.bytes[start..] {
             if !is_field_byte(*byte) {
                 *byte = b'?';
             }
         }
         let value = Span::new(start, self.bytes.len());
+        self.bytes.extend_from_slice(b"\r\n");
         self.push_parsed(name, value);
     }
 

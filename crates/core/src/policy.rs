@@ -66,7 +66,7 @@ pub enum Step<'a> {
     /// On the way down: the answer is known without the backend. On the way up: this instead.
     Reply(Reply),
     /// The policy has to wait for the world. Most never return this.
-    Wait(LocalFuture<'a, Step<'a>>),
+    Wait(LocalFuture<'a, Self>),
 }
 
 /// An answer made here.

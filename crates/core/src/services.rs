@@ -96,8 +96,7 @@ pub async fn offload<T: Send + Sync + 'static>(
     let inside = Arc::clone(&slot);
     services
         .offload(Box::new(move || {
-            // The slot is ours alone: it cannot be filled already.
-            let _: Result<(), T> = inside.set(job());
+            inside.get_or_init(job);
         }))
         .await?;
     let result = Arc::into_inner(slot).and_then(OnceLock::into_inner);

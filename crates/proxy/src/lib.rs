@@ -1,1 +1,32 @@
-//! (empty)
+//! The data plane: from an accepted connection to a finished response.
+//!
+//! Files in the order in which a request meets them: `listener` → `io` → `h1` or `h2` → `serve` →
+//! `forward` → `pool`, `backend` → `relay` → `finish`. Start reading at [`serve`].
+
+mod backend;
+mod buffer;
+mod client;
+mod clock;
+mod deadline;
+mod desk;
+mod finish;
+mod forward;
+mod gateway;
+mod h1;
+mod h2;
+mod h2_head;
+mod io;
+mod listener;
+mod pool;
+mod prepare;
+mod probe;
+mod relay;
+mod serve;
+mod services;
+mod slot;
+mod wire;
+mod worker;
+
+pub use clock::Clock;
+pub use gateway::{BindError, Gateway, Options, StartError};
+pub use services::{FetchFuture, Fetcher, World, fill_random};

@@ -59,6 +59,8 @@ pub enum HostHeader {
 pub struct BackendTls {
     /// Verifies against the given authorities; has the client certificate, if any.
     pub config: Arc<rustls::ClientConfig>,
+    /// Why nothing is verified, if so.
+    pub unverified: Option<String>,
 }
 
 /// An active health check.
@@ -69,6 +71,8 @@ pub struct HealthProbe {
     pub host: Option<Arc<str>>,
     /// Statuses that mean healthy, as inclusive ranges.
     pub statuses: Vec<(u16, u16)>,
+    /// A failure when there is no answer by then.
+    pub timeout: Duration,
     pub settings: HealthSettings,
 }
 

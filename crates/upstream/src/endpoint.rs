@@ -1,7 +1,7 @@
 //! One endpoint of a backend, as all workers see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::health::{Check, Health, HealthSettings, Outcome, Transition};
@@ -72,10 +72,10 @@ impl Endpoint {
 
     /// Counts one request until the guard is dropped, also when the request is abandoned.
     #[must_use]
-    pub fn start_request(&self) -> InFlight<'_> {
+    pub fn start_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        InFlight { endpoint: self }
+        InFlight { endpoint: Arc::clone(self) }
     }
 
     /// Requests under way, over all workers.
@@ -202,11 +202,11 @@ impl Endpoint {
 
 /// One request under way at an endpoint.
 #[derive(Debug)]
-pub struct InFlight<'a> {
-    endpoint: &'a Endpoint,
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
     }
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn an_abandoned_request_is_not_counted_for_ever() {
-        let endpoint = Endpoint::new("http://a", 0);
+        let endpoint = Arc::new(Endpoint::new("http://a", 0));
         let first = endpoint.start_request();
         let second = endpoint.start_request();
         assert_eq!(endpoint.in_flight(), 2);

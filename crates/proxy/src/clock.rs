@@ -1,0 +1,98 @@
+//! The one place that asks the operating system for the time. Tests move it by hand.
+
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "this is the clock that everybody else is told by"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime};
+
+use portcullis_core::Now;
+use tokio::sync::Notify;
+
+/// A clock, shared by all workers.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Real(Instant),
+    Manual(Arc<Manual>),
+}
+
+/// A clock that moves when a test says so.
+#[derive(Debug)]
+struct Manual {
+    nanoseconds: AtomicU64,
+    wall_start: Duration,
+    moved: Notify,
+}
+
+impl Clock {
+    #[must_use]
+    pub fn real() -> Self {
+        Self(Source::Real(Instant::now()))
+    }
+
+    /// Stands still at `wall` until [`Self::advance`].
+    #[must_use]
+    pub fn manual(wall: Duration) -> Self {
+        Self(Source::Manual(Arc::new(Manual {
+            nanoseconds: AtomicU64::new(0),
+            wall_start: wall,
+            moved: Notify::new(),
+        })))
+    }
+
+    #[must_use]
+    pub fn now(&self) -> Now {
+        match &self.0 {
+            Source::Real(start) => {
+                // A wall clock before 1970 is broken; zero lets every token be "not yet valid".
+                let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                Now { mono: start.elapsed(), wall: wall.unwrap_or_default() }
+            }
+            Source::Manual(manual) => {
+                let mono = Duration::from_nanos(manual.nanoseconds.load(Relaxed));
+                Now { mono, wall: manual.wall_start + mono }
+            }
+        }
+    }
+
+    /// Only the monotonic half; half the price.
+    #[must_use]
+    pub fn mono(&self) -> Duration {
+        match &self.0 {
+            Source::Real(start) => start.elapsed(),
+            Source::Manual(_) => self.now().mono,
+        }
+    }
+
+    /// Moves a manual clock and lets everybody who sleeps look at it. A real one moves itself.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(manual) = &self.0 {
+            manual.nanoseconds.fetch_add(by.as_nanos() as u64, Relaxed);
+            manual.moved.notify_waiters();
+        }
+    }
+
+    /// Waits at least so long by this clock.
+    pub async fn sleep(&self, wait: Duration) {
+        match &self.0 {
+            Source::Real(_) => tokio::time::sleep(wait).await,
+            Source::Manual(manual) => {
+                let until = self.now().mono + wait;
+                loop {
+                    let moved = manual.moved.notified();
+                    if self.now().mono >= until {
+                        return;
+                    }
+                    moved.await;
+                }
+            }
+        }
+    }
+}

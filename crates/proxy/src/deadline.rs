@@ -1,0 +1,151 @@
+//! Deadlines by a coarse sweep: a cell per task instead of a timer per wait.
+//!
+//! A task says until when it is willing to wait and for what. The worker's sweep, ten times a
+//! second, wakes those whose time has come; the task finds out at its next [`Deadline::check`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// How often deadlines are looked at; a deadline is kept within this.
+pub(crate) const SWEEP: Duration = Duration::from_millis(100);
+
+/// What a task is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Handshake,
+    Head,
+    Idle,
+    RequestBody,
+    Connect,
+    ResponseHead,
+    ResponseBody,
+    Linger,
+}
+
+impl Wait {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Head => "head",
+            Self::Idle => "idle",
+            Self::RequestBody => "request body",
+            Self::Connect => "connect",
+            Self::ResponseHead => "response head",
+            Self::ResponseBody => "response body",
+            Self::Linger => "linger",
+        }
+    }
+}
+
+/// The deadline of one task. `Duration` is that of the clock's monotonic half.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    at: Cell<Duration>,
+    wait: Cell<Wait>,
+    expired: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// The time is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expired(pub(crate) Wait);
+
+impl Deadline {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            at: Cell::new(Duration::MAX),
+            wait: Cell::new(Wait::Head),
+            expired: Cell::new(false),
+            waker: RefCell::new(None),
+        })
+    }
+
+    pub(crate) fn set(&self, wait: Wait, at: Duration) {
+        self.at.set(at);
+        self.wait.set(wait);
+        self.expired.set(false);
+    }
+
+    pub(crate) fn waits_for(&self) -> Wait {
+        self.wait.get()
+    }
+
+    /// To be called in every poll that may return pending, before it does.
+    pub(crate) fn check(&self, cx: &Context<'_>) -> Result<(), Expired> {
+        if self.expired.get() {
+            return Err(Expired(self.wait.get()));
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// All deadlines of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    list: RefCell<Vec<Weak<Deadline>>>,
+}
+
+impl Deadlines {
+    pub(crate) fn add(&self) -> Rc<Deadline> {
+        let deadline = Deadline::new();
+        self.list.borrow_mut().push(Rc::downgrade(&deadline));
+        deadline
+    }
+
+    /// Wakes the tasks whose time is over and forgets those that have ended.
+    pub(crate) fn sweep(&self, now: Duration, mut expired: impl FnMut(Wait)) {
+        self.list.borrow_mut().retain(|weak| {
+            let Some(deadline) = weak.upgrade() else { return false };
+            if deadline.at.get() <= now && !deadline.expired.replace(true) {
+                expired(deadline.wait.get());
+                deadline.wake();
+            }
+            true
+        });
+    }
+
+    /// Wakes everybody, so that idle connections notice a drain.
+    pub(crate) fn wake_all(&self) {
+        for deadline in self.list.borrow().iter().filter_map(Weak::upgrade) {
+            deadline.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_expires_once_and_can_be_set_again() {
+        let deadlines = Deadlines::default();
+        let deadline = deadlines.add();
+        let cx = Context::from_waker(Waker::noop());
+        deadline.set(Wait::Head, Duration::from_secs(3));
+        let sweep = |s| {
+            let mut seen = Vec::new();
+            deadlines.sweep(Duration::from_secs(s), |wait| seen.push(wait));
+            seen
+        };
+        assert_eq!(sweep(2), []);
+        assert!(deadline.check(&cx).is_ok());
+        assert_eq!(sweep(3), [Wait::Head]);
+        assert_eq!(sweep(4), []);
+        assert!(matches!(deadline.check(&cx), Err(Expired(Wait::Head))));
+        deadline.set(Wait::Idle, Duration::from_secs(9));
+        assert!(deadline.check(&cx).is_ok());
+    }
+}

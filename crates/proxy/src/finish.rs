@@ -1,0 +1,340 @@
+//! The way up, and the only way out: each policy that saw the request sees the answer, in reverse;
+//! the answer is sent; the request is counted and logged exactly once.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_core::policy::{BodyUse, ReplyBody};
+use portcullis_core::{BodyLength, Problem, Step, codes};
+use portcullis_snapshot::Route;
+use portcullis_telemetry::metrics::Observation;
+use portcullis_telemetry::record::Record;
+
+use crate::client::{Client, Respond};
+use crate::deadline::Wait;
+use crate::forward::Arrived;
+use crate::gateway::Active;
+use crate::relay::{Cut, Download, Filters, gone};
+use crate::serve::{Answer, refuse};
+use crate::slot::Slot;
+use crate::wire::Progress;
+use crate::worker::Worker;
+
+pub(crate) async fn finish<C: Client>(
+    worker: &Rc<Worker>,
+    active: &Active,
+    client: &mut C,
+    slot: &mut Slot,
+    answer: Answer,
+) {
+    let route = slot.trip.route.map(|route| &*active.snapshot.routes[route]);
+    let mut source = settle(slot, answer);
+    if let Some(route) = route
+        && !matches!(source, Source::Nobody)
+    {
+        source = way_up(worker, client, slot, route, source).await;
+    }
+    let cut = match source {
+        Source::Nobody => Some(Cut::Client(std::mem::take(&mut slot.trip.detail))),
+        source => {
+            let id = slot.exchange.request_id;
+            slot.response.fields.set(b"x-request-id", id.as_str().as_bytes());
+            send(worker, client, slot, route, source).await.err()
+        }
+    };
+    let mut status = slot.response.status.as_u16();
+    if let Some(cut) = cut {
+        client.abort();
+        let (code, reason) = match cut {
+            Cut::Client(reason) => ("client-closed", reason),
+            Cut::Backend(reason) => ("backend-closed", reason),
+        };
+        if slot.trip.problem.is_none() && code == "client-closed" && slot.trip.bytes_out == 0 {
+            status = 0;
+        }
+        slot.trip.problem = Some(code);
+        slot.trip.detail = reason;
+    }
+    record(worker, active, slot, route, status);
+}
+
+/// Where the body of the answer comes from; its head is in the slot.
+enum Source {
+    Backend(Arrived),
+    Bytes(Bytes),
+    Stream(Pin<Box<dyn futures_core::Stream<Item = Result<Bytes, Problem>>>>),
+    Nobody,
+}
+
+fn settle(slot: &mut Slot, answer: Answer) -> Source {
+    let reply = match answer {
+        Answer::Backend(arrived) => return Source::Backend(arrived),
+        Answer::Nobody(reason) => {
+            slot.trip.detail = reason;
+            return Source::Nobody;
+        }
+        Answer::Here(reply) => reply,
+    };
+    slot.response = reply.head;
+    match reply.body {
+        ReplyBody::Bytes(bytes) => {
+            slot.response.body = BodyLength::of(bytes.len() as u64);
+            Source::Bytes(bytes)
+        }
+        ReplyBody::Stream(stream) => {
+            slot.response.body = BodyLength::Unknown;
+            Source::Stream(stream)
+        }
+    }
+}
+
+async fn way_up<C: Client>(
+    worker: &Rc<Worker>,
+    client: &mut C,
+    slot: &mut Slot,
+    route: &Route,
+    mut source: Source,
+) -> Source {
+    let policies = &route.policies[..slot.trip.seen];
+    if let BodyUse::Buffered { bytes_max } = route.response_body {
+        source = buffer(worker, client, slot, source, bytes_max).await;
+    }
+    for placed in policies.iter().rev() {
+        let mut replaced = None;
+        let mut waited = false;
+        {
+            let Slot { exchange, response, .. } = &mut *slot;
+            let mut step = placed.policy.on_response(exchange, response, &worker.shared.world);
+            loop {
+                match step {
+                    Step::Continue => break,
+                    Step::Wait(future) => {
+                        waited = true;
+                        step = future.await;
+                    }
+                    Step::Reply(reply) => break replaced = Some(Ok(reply)),
+                    Step::Refuse(problem) => break replaced = Some(Err(problem)),
+                }
+            }
+        }
+        if waited {
+            slot.exchange.now = worker.shared.world.clock().now();
+        }
+        // What a replaced answer has not sent yet is dropped, with its connection.
+        match replaced {
+            None => {}
+            Some(Ok(reply)) => source = settle(slot, Answer::Here(reply)),
+            Some(Err(problem)) => {
+                let answer = refuse(slot, problem);
+                source = settle(slot, answer);
+            }
+        }
+    }
+    if let (Source::Bytes(_), BodyUse::Buffered { .. }) = (&source, route.response_body) {
+        let whole = std::mem::take(&mut slot.exchange.response_body);
+        slot.response.body = BodyLength::of(whole.len() as u64);
+        return Source::Bytes(whole);
+    }
+    source
+}
+
+/// Puts the whole body of a backend's answer into the exchange.
+async fn buffer<C: Client>(
+    worker: &Rc<Worker>,
+    client: &mut C,
+    slot: &mut Slot,
+    source: Source,
+    bytes_max: usize,
+) -> Source {
+    let mut arrived = match source {
+        Source::Backend(arrived) => arrived,
+        Source::Bytes(bytes) => {
+            slot.exchange.response_body = bytes.clone();
+            return Source::Bytes(bytes);
+        }
+        other => return other,
+    };
+    let mut whole = Vec::new();
+    let problem = loop {
+        let progress = poll_fn(|cx| {
+            let mut sink = |data: &[u8]| whole.extend_from_slice(data);
+            match arrived.connection.poll_body(cx, &worker.buffers, true, &mut sink) {
+                Poll::Pending if client.deadline().check(cx).is_err() => Poll::Ready(None),
+                poll => poll.map(Some),
+            }
+        });
+        match progress.await {
+            Some(Ok(Progress::End)) => break None,
+            Some(Ok(Progress::More)) if whole.len() <= bytes_max => {}
+            Some(Ok(Progress::More)) => break Some(codes::BACKEND_BODY_TOO_LARGE),
+            Some(Err(_)) => break Some(codes::BACKEND_CLOSED),
+            None => break Some(codes::BACKEND_TIMEOUT),
+        }
+    };
+    if let Some(code) = problem {
+        let answer = refuse(slot, Problem::new(code));
+        return settle(slot, answer);
+    }
+    put_away(worker, arrived);
+    slot.exchange.response_body = whole.into();
+    Source::Bytes(slot.exchange.response_body.clone())
+}
+
+async fn send<C: Client>(
+    worker: &Rc<Worker>,
+    client: &mut C,
+    slot: &mut Slot,
+    route: Option<&Route>,
+    source: Source,
+) -> Result<(), Cut> {
+    let pause = route.and_then(|route| route.timeouts.idle).unwrap_or(Duration::from_secs(60));
+    client.deadline().set(Wait::ResponseBody, worker.coarse_now() + pause);
+    match source {
+        Source::Backend(mut arrived) => {
+            let filters = response_filters(slot, route);
+            let respond = Respond {
+                method: &slot.exchange.request.method,
+                declared: arrived.facts.declared_length,
+            };
+            client.begin(worker, &slot.response, respond);
+            let mut download = Download {
+                backend: &mut arrived.connection,
+                upload: &mut arrived.upload,
+                filters,
+                sent: &mut slot.trip.bytes_out,
+                pause,
+                ended: false,
+            };
+            let mut begun = false;
+            poll_fn(|cx| {
+                if !begun {
+                    begun = true;
+                    download.begin(cx, worker, client)?;
+                }
+                download.poll(cx, worker, client)
+            })
+            .await?;
+            put_away(worker, arrived);
+        }
+        Source::Bytes(bytes) => {
+            let declared = Some(bytes.len() as u64);
+            let respond = Respond { method: &slot.exchange.request.method, declared };
+            client.begin(worker, &slot.response, respond);
+            if !bytes.is_empty() {
+                client.write(worker, &bytes);
+            }
+            client.finish(worker, None);
+            slot.trip.bytes_out = bytes.len() as u64;
+            poll_fn(|cx| client.poll_flush(cx, worker)).await.map_err(gone)?;
+        }
+        Source::Stream(mut stream) => {
+            let respond = Respond { method: &slot.exchange.request.method, declared: None };
+            client.begin(worker, &slot.response, respond);
+            let sent = &mut slot.trip.bytes_out;
+            poll_fn(|cx| poll_stream(cx, worker, client, stream.as_mut(), sent)).await?;
+            client.finish(worker, None);
+            poll_fn(|cx| client.poll_flush(cx, worker)).await.map_err(gone)?;
+        }
+        Source::Nobody => {}
+    }
+    Ok(())
+}
+
+/// Moves a policy's stream to the client, one piece at a time.
+fn poll_stream<C: Client>(
+    cx: &mut Context<'_>,
+    worker: &Worker,
+    client: &mut C,
+    mut stream: Pin<&mut dyn futures_core::Stream<Item = Result<Bytes, Problem>>>,
+    sent: &mut u64,
+) -> Poll<Result<(), Cut>> {
+    loop {
+        std::task::ready!(client.poll_flush(cx, worker)).map_err(gone)?;
+        match std::task::ready!(stream.as_mut().poll_next(cx)) {
+            None => return Poll::Ready(Ok(())),
+            Some(Ok(piece)) => {
+                *sent += piece.len() as u64;
+                client.write(worker, &piece);
+            }
+            Some(Err(problem)) => {
+                return Poll::Ready(Err(Cut::Backend(problem.code.name.to_owned())));
+            }
+        }
+    }
+}
+
+fn response_filters(slot: &mut Slot, route: Option<&Route>) -> Filters {
+    let Some(route) = route.filter(|route| route.response_body != BodyUse::Untouched) else {
+        return Filters::default();
+    };
+    let policies = route.policies[..slot.trip.seen].iter().rev();
+    let chain: Vec<_> =
+        policies.filter_map(|placed| placed.policy.response_filter(&slot.exchange)).collect();
+    if !chain.is_empty() && slot.response.body != BodyLength::Empty {
+        slot.response.body = BodyLength::Unknown;
+    }
+    Filters::new(chain)
+}
+
+/// Back to the pool, if the connection is fit for another exchange.
+fn put_away(worker: &Worker, arrived: Arrived) {
+    let Arrived { connection, upload, idle_max, .. } = arrived;
+    if upload.is_complete() && connection.is_reusable() {
+        worker.pool.give(connection, idle_max, worker.coarse_now());
+    }
+}
+
+fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, status: u16) {
+    let Slot { exchange, trip, .. } = slot;
+    let now = worker.shared.world.clock().mono();
+    let duration = now.saturating_sub(trip.begun);
+    let added = duration.saturating_sub(trip.backend_time.unwrap_or_default());
+    let series = trip.route.and_then(|route| active.routes.get(route));
+    let seen = Observation {
+        method: (&exchange.request.method).into(),
+        status,
+        duration,
+        backend: trip.backend_time,
+        gateway_added: added,
+        bytes_in: trip.bytes_in,
+        bytes_out: trip.bytes_out,
+    };
+    worker.metrics.request(series.unwrap_or(&active.no_route), &seen);
+    let Some(log) = worker.log() else { return };
+    let identity = exchange.identity.as_deref();
+    let listener = active.snapshot.listeners.get(usize::from(exchange.connection.listener));
+    let backend = trip.backend.and_then(|backend| active.snapshot.backends.get(backend));
+    let record = Record {
+        time: exchange.now.wall,
+        request_id: exchange.request_id.as_str(),
+        trace_id: exchange.trace.trace_id,
+        client: exchange.client_ip,
+        identity: identity.map(|identity| &*identity.key),
+        tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+        listener: listener.map_or("", |listener| &listener.name),
+        route: route.map(|route| &*route.name),
+        backend: backend.map(|backend| &*backend.name),
+        endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
+        method: exchange.request.method.as_str(),
+        host: exchange.request.host(),
+        path: exchange.request.path(),
+        status,
+        problem: trip.problem,
+        detail: Some(&*trip.detail).filter(|detail| !detail.is_empty()),
+        bytes_in: trip.bytes_in,
+        bytes_out: trip.bytes_out,
+        duration,
+        backend_duration: trip.backend_time,
+        gateway_added: added,
+        retries: trip.retries,
+        protocol: exchange.request.version.as_str(),
+        tls: exchange.connection.tls.as_ref().map(|tls| tls.version),
+        config: &active.config,
+        user_agent: None,
+    };
+    log.borrow_mut().write(now, &record);
+}

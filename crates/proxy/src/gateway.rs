@@ -1,0 +1,310 @@
+//! All workers together: starting them, giving them a configuration, stopping them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use portcullis_snapshot::Snapshot;
+use portcullis_telemetry::log::Log;
+use portcullis_telemetry::metrics::{BackendSeries, Registry, RouteSeries};
+use portcullis_upstream::Endpoint;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::services::World;
+use crate::worker::{Handed, Worker};
+
+/// Connections the kernel may hold for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// How long the last lines of the access log may take at the end.
+const LOG_FLUSH: Duration = Duration::from_secs(2);
+
+/// A snapshot that serves, with what belongs to it outside of it.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) sockets: HashMap<Arc<str>, Arc<TcpListener>>,
+    /// Series of the routes, by index; then of requests that match none.
+    pub(crate) routes: Vec<Arc<RouteSeries>>,
+    pub(crate) no_route: Arc<RouteSeries>,
+    pub(crate) backends: Vec<Arc<BackendSeries>>,
+    /// `config@N-hash`, for the log.
+    pub(crate) config: String,
+}
+
+impl Active {
+    fn new(
+        snapshot: Snapshot,
+        sockets: HashMap<Arc<str>, Arc<TcpListener>>,
+        all: &Registry,
+    ) -> Self {
+        Self {
+            routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
+            no_route: all.route("(none)"),
+            backends: snapshot.backends.iter().map(|backend| all.backend(&backend.name)).collect(),
+            config: snapshot.version.short(),
+            snapshot: Arc::new(snapshot),
+            sockets,
+        }
+    }
+
+    /// How long a connection to this endpoint may idle; `None` if nobody uses it any more.
+    pub(crate) fn idle_timeout(&self, endpoint: &Endpoint) -> Option<Duration> {
+        let is_it = |member: &portcullis_upstream::Member| {
+            std::ptr::eq(Arc::as_ptr(&member.endpoint), endpoint)
+        };
+        let backends = &self.snapshot.backends;
+        let backend = backends.iter().find(|b| b.balancer.members().iter().any(is_it))?;
+        let in_service = endpoint.service() != portcullis_upstream::Service::Disabled;
+        in_service.then_some(backend.idle_timeout)
+    }
+}
+
+/// What workers share.
+pub(crate) struct Shared {
+    pub(crate) world: World,
+    pub(crate) registry: Arc<Registry>,
+    log: Mutex<Option<Log>>,
+    pub(crate) active: watch::Sender<Arc<Active>>,
+    pub(crate) drain: watch::Sender<bool>,
+    /// Connections of each worker.
+    pub(crate) loads: Vec<AtomicUsize>,
+    pub(crate) inboxes: Vec<mpsc::UnboundedSender<Handed>>,
+}
+
+impl Shared {
+    pub(crate) fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("loads", &self.loads).finish_non_exhaustive()
+    }
+}
+
+/// How the data plane is to run.
+#[derive(Debug)]
+pub struct Options {
+    /// Threads, one for each core.
+    pub workers: usize,
+    pub world: World,
+    /// Made for at least so many workers.
+    pub registry: Arc<Registry>,
+    pub log: Option<Log>,
+}
+
+/// A listener could not be opened; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {listener}: cannot listen on {address}: {error}")]
+pub struct BindError {
+    pub listener: String,
+    pub address: SocketAddr,
+    pub error: io::Error,
+}
+
+/// Why the data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot start a worker: {0}")]
+    Thread(#[from] io::Error),
+    #[error("the metrics registry has no room for {0} workers")]
+    Metrics(usize),
+}
+
+/// The running data plane.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    /// One swap at a time.
+    swapping: Mutex<()>,
+}
+
+impl Gateway {
+    /// Opens the listeners and starts the workers.
+    ///
+    /// # Errors
+    /// A listener cannot be opened or a thread cannot be started.
+    pub fn start(options: Options, snapshot: Snapshot) -> Result<Self, StartError> {
+        let Options { workers, world, registry, log } = options;
+        let workers = workers.max(1);
+        let sockets = bind(&snapshot, &HashMap::new())?;
+        adopt_health(&snapshot, world.clock().mono());
+        let active = Arc::new(Active::new(snapshot, sockets, &registry));
+        let (inboxes, outlets): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let shared = Arc::new(Shared {
+            world,
+            log: Mutex::new(log),
+            active: watch::Sender::new(active),
+            drain: watch::Sender::new(false),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            inboxes,
+            registry,
+        });
+        let stop = watch::Sender::new(false);
+        let mut threads = Vec::with_capacity(workers);
+        for (index, handed) in outlets.into_iter().enumerate() {
+            let metrics = shared.registry.worker().ok_or(StartError::Metrics(workers))?;
+            let (shared, stop) = (Arc::clone(&shared), stop.subscribe());
+            let run = move || {
+                if let Err(error) = Worker::run(index, shared, metrics, handed, stop) {
+                    tracing::error!(%error, "a worker could not start");
+                }
+            };
+            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
+        }
+        Ok(Self { shared, stop, threads, swapping: Mutex::default() })
+    }
+
+    /// Lets every request that begins from now on see `snapshot`. Requests under way keep theirs.
+    ///
+    /// # Errors
+    /// A new listener cannot be opened. The old snapshot serves on, untouched.
+    pub fn swap(&self, snapshot: Snapshot) -> Result<(), BindError> {
+        let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = Arc::clone(&self.shared.active.borrow());
+        let sockets = bind(&snapshot, &old.sockets)?;
+        adopt_health(&snapshot, self.shared.world.clock().mono());
+        let directory = Arc::clone(&snapshot.directory);
+        let active = Arc::new(Active::new(snapshot, sockets, &self.shared.registry));
+        self.shared.active.send_replace(active);
+        drop(old);
+        directory.prune();
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.shared.active.borrow().snapshot)
+    }
+
+    /// The world as policies see it, for work off the request path.
+    #[must_use]
+    pub fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    /// Where a listener really listens; differs from what is configured for port 0.
+    #[must_use]
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        self.shared.active.borrow().sockets.get(listener)?.local_addr().ok()
+    }
+
+    /// Open client connections of each worker.
+    #[must_use]
+    pub fn loads(&self) -> Vec<usize> {
+        self.shared.loads.iter().map(|load| load.load(Relaxed)).collect()
+    }
+
+    /// Opens the access log's file anew, for whoever has moved it away.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &*self.shared.log() {
+            log.reopen();
+        }
+    }
+
+    /// What became of the access log's lines; `None` without one.
+    #[must_use]
+    pub fn log_counts(&self) -> Option<portcullis_telemetry::log::Counts> {
+        self.shared.log().as_ref().map(Log::counts)
+    }
+
+    /// Accepts no more and lets connections end with what they are doing. Returns whether all did
+    /// within `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        self.shared.drain.send_replace(true);
+        let clock = self.shared.world.clock();
+        let until = clock.mono() + timeout;
+        while self.loads().iter().any(|load| *load > 0) {
+            if clock.mono() >= until {
+                return false;
+            }
+            clock.sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    /// Ends the workers, with whatever they are doing, and flushes the log.
+    pub fn stop(mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+        if let Some(log) = self.shared.log().take()
+            && !log.close(LOG_FLUSH)
+        {
+            tracing::warn!("the access log did not take its last lines in time");
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+    }
+}
+
+fn adopt_health(snapshot: &Snapshot, now: Duration) {
+    for backend in &snapshot.backends {
+        let settings = backend.health.as_ref().map(|probe| &probe.settings);
+        for member in backend.balancer.members() {
+            member.endpoint.adopt_health(settings, now);
+        }
+    }
+}
+
+/// The sockets of a snapshot: those that are open already, and new ones.
+fn bind(
+    snapshot: &Snapshot,
+    open: &HashMap<Arc<str>, Arc<TcpListener>>,
+) -> Result<HashMap<Arc<str>, Arc<TcpListener>>, BindError> {
+    let mut sockets = HashMap::new();
+    for listener in &snapshot.listeners {
+        let fits = |socket: &&Arc<TcpListener>| {
+            let local = socket.local_addr();
+            local.is_ok_and(|local| {
+                let wanted = listener.bind;
+                local.ip() == wanted.ip() && (wanted.port() == 0 || local.port() == wanted.port())
+            })
+        };
+        // By name, since port 0 is another port for each; else whoever has the address: listeners
+        // can be renamed or swap places.
+        let by_name = open.get(&listener.name).filter(fits);
+        let socket = match by_name.or_else(|| open.values().find(fits)) {
+            Some(socket) => Arc::clone(socket),
+            None => {
+                let socket = listen(listener.bind).map_err(|error| BindError {
+                    listener: listener.name.to_string(),
+                    address: listener.bind,
+                    error,
+                })?;
+                Arc::new(socket)
+            }
+        };
+        sockets.insert(Arc::clone(&listener.name), socket);
+    }
+    Ok(sockets)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

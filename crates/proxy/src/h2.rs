@@ -1,0 +1,357 @@
+//! A client's HTTP/2 connection by the `h2` crate: each stream is one exchange for `serve`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use portcullis_core::exchange::Connection;
+use portcullis_core::known::Known;
+use portcullis_core::{BodyLength, Fields, Problem, ResponseHead, codes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::client::{Client, ClientError, Respond};
+use crate::deadline::{Deadline, Expired, Wait};
+use crate::h2_head;
+use crate::io::Io;
+use crate::listener::Place;
+use crate::serve::serve;
+use crate::wire::{Progress, Wire};
+use crate::worker::Worker;
+
+const WINDOW_STREAM: u32 = 64 * 1024;
+const WINDOW_CONNECTION: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Serves a connection to its end.
+pub(crate) async fn connection(
+    worker: Rc<Worker>,
+    wire: Wire,
+    place: Rc<Place>,
+    facts: Rc<Connection>,
+) {
+    let deadline = worker.deadlines.add();
+    let listener = place.listener();
+    deadline.set(Wait::Head, worker.coarse_now() + listener.timeouts.head);
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(WINDOW_STREAM)
+        .initial_connection_window_size(WINDOW_CONNECTION)
+        .max_concurrent_streams(listener.limits.streams_max)
+        .max_header_list_size(listener.limits.head_bytes_max)
+        .max_send_buffer_size(SEND_BUFFER);
+    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(wire));
+    let mut handshake = std::pin::pin!(handshake);
+    let connection = poll_fn(|cx| match deadline.check(cx) {
+        Ok(()) => handshake.as_mut().poll(cx).map(Result::ok),
+        Err(_) => Poll::Ready(None),
+    });
+    let Some(mut connection) = connection.await else { return };
+    let streams = Rc::new(Cell::new(0_usize));
+    let mut told = false;
+    let idle = listener.timeouts.keep_alive;
+    drop(listener);
+    deadline.set(Wait::Idle, worker.coarse_now() + idle);
+    loop {
+        let accepted = poll_fn(|cx| {
+            if (worker.is_draining() || place.is_closed()) && !told {
+                told = true;
+                connection.graceful_shutdown();
+            }
+            if streams.get() > 0 {
+                deadline.set(Wait::Idle, worker.coarse_now() + idle);
+            }
+            if deadline.check(cx).is_err() {
+                if !told {
+                    told = true;
+                    connection.graceful_shutdown();
+                    deadline.set(Wait::Linger, worker.coarse_now() + Duration::from_secs(5));
+                } else if streams.get() == 0 {
+                    return Poll::Ready(None);
+                }
+            }
+            connection.poll_accept(cx)
+        });
+        let Some(Ok((request, respond))) = accepted.await else { return };
+        streams.set(streams.get() + 1);
+        let counted = Counted(Rc::clone(&streams));
+        let (worker, place, facts) = (Rc::clone(&worker), Rc::clone(&place), Rc::clone(&facts));
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            exchange(&worker, &place, &facts, request, respond).await;
+        });
+    }
+}
+
+struct Counted(Rc<Cell<usize>>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+async fn exchange(
+    worker: &Rc<Worker>,
+    place: &Rc<Place>,
+    facts: &Rc<Connection>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let mut slot = worker.lease_slot(facts, place);
+    let (parts, body) = request.into_parts();
+    let ended = body.is_end_stream();
+    let listener = place.listener();
+    let filled = h2_head::fill(&mut slot.exchange.request, &parts, ended, &listener, facts);
+    slot.refused = filled.err();
+    slot.accepts_trailers = parts.headers.get("te").is_some_and(|te| te == "trailers");
+    worker.begin(&mut slot, place);
+    let deadline = worker.deadlines.add();
+    deadline.set(Wait::RequestBody, worker.coarse_now() + listener.timeouts.body);
+    let mut client = H2 {
+        body,
+        trailers: None,
+        respond,
+        send: None,
+        queue: VecDeque::new(),
+        ending: None,
+        aborted: false,
+        complete: false,
+        without_body: false,
+        deadline,
+    };
+    serve(worker, &mut client, &mut slot).await;
+    worker.give_slot(slot);
+}
+
+/// One stream.
+struct H2 {
+    body: RecvStream,
+    trailers: Option<Fields>,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    queue: VecDeque<Bytes>,
+    /// The answer's end is queued, with these trailers.
+    ending: Option<Option<HeaderMap>>,
+    aborted: bool,
+    /// The end of the answer is with `h2`.
+    complete: bool,
+    without_body: bool,
+    deadline: Rc<Deadline>,
+}
+
+fn gone(error: impl std::fmt::Display) -> ClientError {
+    ClientError::Gone(error.to_string())
+}
+
+impl Client for H2 {
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &Worker,
+        read: bool,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Poll<Result<Progress, ClientError>> {
+        if !read {
+            let end = self.body.is_end_stream();
+            return Poll::Ready(Ok(if end { Progress::End } else { Progress::More }));
+        }
+        if let Err(Expired(wait)) = self.deadline.check(cx) {
+            let problem = Problem::new(codes::REQUEST_TIMEOUT).detail(wait.name());
+            return Poll::Ready(Err(ClientError::Refused(problem)));
+        }
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                sink(&data);
+                // What has been taken may be sent anew; it fails only for a stream that is over.
+                drop(self.body.flow_control().release_capacity(data.len()));
+                Poll::Ready(Ok(Progress::More))
+            }
+            Some(Err(error)) => Poll::Ready(Err(gone(error))),
+            None => {
+                let trailers = ready!(self.body.poll_trailers(cx)).map_err(gone)?;
+                self.trailers = trailers.map(|map| h2_head::trailers(&map));
+                Poll::Ready(Ok(Progress::End))
+            }
+        }
+    }
+
+    fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_ref()
+    }
+
+    fn interim(&mut self, _: &Worker, head: &ResponseHead) {
+        if head.status.as_u16() == 103 {
+            let mut response = Response::new(());
+            *response.status_mut() = head.status;
+            *response.headers_mut() = headers(&head.fields);
+            // A stream that is over gets no hints.
+            drop(self.respond.send_informational(response));
+        }
+    }
+
+    fn begin(&mut self, _: &Worker, head: &ResponseHead, how: Respond<'_>) {
+        self.without_body = *how.method == Method::HEAD
+            || matches!(head.status.as_u16(), 204 | 304)
+            || head.body == BodyLength::Empty;
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.version_mut() = http::Version::HTTP_2;
+        let mut map = headers(&head.fields);
+        let length = match head.body {
+            _ if head.status.as_u16() == 204 => None,
+            _ if *how.method == Method::HEAD || head.status.as_u16() == 304 => how.declared,
+            BodyLength::Empty => Some(0),
+            BodyLength::Known(length) => Some(length),
+            BodyLength::Unknown => None,
+        };
+        if let Some(length) = length {
+            map.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.headers_mut() = map;
+        match self.respond.send_response(response, self.without_body) {
+            Ok(send) => self.send = Some(send),
+            Err(_) => self.aborted = true,
+        }
+        self.complete = self.without_body;
+    }
+
+    fn write(&mut self, _: &Worker, data: &[u8]) {
+        if !self.without_body {
+            self.queue.push_back(Bytes::copy_from_slice(data));
+        }
+    }
+
+    fn finish(&mut self, _: &Worker, trailers: Option<&Fields>) {
+        if !self.without_body {
+            self.ending = Some(trailers.map(headers));
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, _: &Worker) -> Poll<Result<(), ClientError>> {
+        if self.aborted {
+            return Poll::Ready(Err(gone("the stream was reset")));
+        }
+        let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
+        while let Some(piece) = self.queue.front_mut() {
+            send.reserve_capacity(piece.len());
+            let mut room = send.capacity();
+            if room == 0 {
+                room = match send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
+                    Poll::Ready(None) => return Poll::Ready(Err(gone("the stream has ended"))),
+                    Poll::Pending => {
+                        return match self.deadline.check(cx) {
+                            Ok(()) => Poll::Pending,
+                            Err(Expired(wait)) => Poll::Ready(Err(gone(wait.name()))),
+                        };
+                    }
+                };
+                if room == 0 {
+                    continue;
+                }
+            }
+            let part = piece.split_to(room.min(piece.len()));
+            let last = piece.is_empty();
+            if last {
+                self.queue.pop_front();
+            }
+            let end = last && self.queue.is_empty() && matches!(self.ending, Some(None));
+            send.send_data(part, end).map_err(gone)?;
+            self.complete |= end;
+        }
+        if !self.complete
+            && let Some(trailers) = self.ending.take()
+        {
+            match trailers {
+                Some(trailers) => send.send_trailers(trailers).map_err(gone)?,
+                None => send.send_data(Bytes::new(), true).map_err(gone)?,
+            }
+            self.complete = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {
+        self.aborted = true;
+        match &mut self.send {
+            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
+            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        }
+    }
+
+    fn deadline(&self) -> &Rc<Deadline> {
+        &self.deadline
+    }
+}
+
+/// Fields as HTTP/2 writes them: lower case, none that concern a connection.
+fn headers(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for field in fields.live() {
+        if field.known.is_hop_by_hop() || field.known == Known::ContentLength {
+            continue;
+        }
+        let bytes = fields.bytes();
+        let name = HeaderName::from_bytes(field.name.of(bytes));
+        let value = HeaderValue::from_bytes(field.value.of(bytes));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// A connection whose first bytes were read already, to see what it speaks.
+#[derive(Debug)]
+struct Prefixed {
+    prefix: Bytes,
+    io: Io,
+}
+
+impl Prefixed {
+    fn new(wire: Wire) -> Self {
+        Self { prefix: Bytes::copy_from_slice(wire.inbox.bytes()), io: wire.io }
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.prefix.is_empty() {
+            return AsyncRead::poll_read(Pin::new(&mut self.io), cx, buffer);
+        }
+        let n = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(&self.prefix.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.io.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.io.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.io.poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,198 @@
+//! Accepting connections: how many, by which worker, in clear or through TLS.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use portcullis_core::exchange::{Connection, TlsFacts};
+use portcullis_snapshot::Listener;
+use portcullis_telemetry::metrics::ListenerSeries;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
+
+use crate::deadline::Wait;
+use crate::io::Io;
+use crate::wire::Wire;
+use crate::worker::{Handed, Worker};
+use crate::{h1, h2};
+
+/// How long accepting rests when the process has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener as one worker sees it; it stays while reloads change what is behind it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    current: RefCell<Rc<Arc<Listener>>>,
+    series: Arc<ListenerSeries>,
+    closed: Cell<bool>,
+}
+
+impl Place {
+    pub(crate) fn new(listener: &Arc<Listener>, series: Arc<ListenerSeries>) -> Self {
+        let current = RefCell::new(Rc::new(Arc::clone(listener)));
+        Self { current, series, closed: Cell::new(false) }
+    }
+
+    pub(crate) fn listener(&self) -> Rc<Arc<Listener>> {
+        Rc::clone(&self.current.borrow())
+    }
+
+    pub(crate) fn index(&self) -> u16 {
+        self.current.borrow().index
+    }
+
+    pub(crate) fn is_at(&self, listener: &Listener) -> bool {
+        self.current.borrow().bind == listener.bind
+    }
+
+    pub(crate) fn update(&self, listener: &Arc<Listener>) {
+        *self.current.borrow_mut() = Rc::new(Arc::clone(listener));
+    }
+
+    /// The configuration has no such listener any more: its connections end with their exchange.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+}
+
+/// Begins to accept on this worker. All workers share one socket, so none can be missed by the
+/// kernel's choice; whoever accepts gives the connection to the worker that has the fewest.
+pub(crate) fn accept(
+    worker: &Rc<Worker>,
+    place: &Rc<Place>,
+    socket: &std::net::TcpListener,
+) -> io::Result<AbortHandle> {
+    let socket = TcpListener::from_std(socket.try_clone()?)?;
+    let task = accept_each(Rc::clone(worker), Rc::clone(place), socket);
+    Ok(tokio::task::spawn_local(task).abort_handle())
+}
+
+async fn accept_each(worker: Rc<Worker>, place: Rc<Place>, socket: TcpListener) {
+    loop {
+        match socket.accept().await {
+            Ok((tcp, peer)) => admit(&worker, &place, tcp, peer),
+            Err(error) if is_exhausted(&error) => {
+                place.series.accept_paused(worker.metrics.id());
+                worker.shared.world.clock().sleep(PAUSE).await;
+            }
+            // The client was gone before it was accepted.
+            Err(_) => {}
+        }
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
+/// Places a new connection, or closes it where there are too many.
+fn admit(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAddr) {
+    let listener = place.listener();
+    if place.series.open() >= u64::from(listener.limits.connections_max) {
+        place.series.refused(worker.metrics.id());
+        return;
+    }
+    let loads = &worker.shared.loads;
+    let mine = loads[worker.index].load(Relaxed);
+    let least = loads.iter().enumerate().map(|(i, load)| (load.load(Relaxed), i)).min();
+    match least {
+        Some((load, other)) if load < mine => {
+            let Ok(tcp) = tcp.into_std() else { return };
+            loads[other].fetch_add(1, Relaxed);
+            let handed = Handed { tcp, peer, listener: Arc::clone(&listener.name) };
+            if worker.shared.inboxes[other].send(handed).is_err() {
+                loads[other].fetch_sub(1, Relaxed);
+            }
+        }
+        _ => {
+            loads[worker.index].fetch_add(1, Relaxed);
+            start(worker, place, tcp, peer);
+        }
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted {
+    worker: Rc<Worker>,
+    place: Rc<Place>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.worker.shared.loads[self.worker.index].fetch_sub(1, Relaxed);
+        self.place.series.closed(self.worker.metrics.id());
+    }
+}
+
+/// Serves a connection that is already counted in the worker's load.
+pub(crate) fn start(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAddr) {
+    place.series.accepted(worker.metrics.id());
+    let counted = Counted { worker: Rc::clone(worker), place: Rc::clone(place) };
+    // A socket that cannot be told works all the same, only later.
+    drop(tcp.set_nodelay(true));
+    let facts = Connection { listener: place.index(), peer, tls: None };
+    let worker = Rc::clone(worker);
+    let place = Rc::clone(place);
+    let Some(tls) = place.listener().tls.as_ref().map(|tls| Arc::clone(&tls.config)) else {
+        let io = Io::Plain(tcp);
+        tokio::task::spawn_local(async move {
+            let _counted = counted;
+            h1::connection(worker, io, place, Rc::new(facts)).await;
+        });
+        return;
+    };
+    tokio::task::spawn_local(async move {
+        let _counted = counted;
+        let Ok(session) = rustls::ServerConnection::new(tls) else { return };
+        let mut io = Io::tls(tcp, session);
+        let id = worker.metrics.id();
+        if handshake(&worker, &place, &mut io).await.is_err() {
+            return place.series.handshake_failed(id);
+        }
+        let (facts, is_h2) = established(&io, facts);
+        if is_h2 {
+            h2::connection(worker, Wire::new(io), place, Rc::new(facts)).await;
+        } else {
+            // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
+            Box::pin(h1::connection(worker, io, place, Rc::new(facts))).await;
+        }
+    });
+}
+
+async fn handshake(worker: &Rc<Worker>, place: &Place, io: &mut Io) -> io::Result<()> {
+    let deadline = worker.deadlines.add();
+    let timeout = place.listener().timeouts.handshake;
+    deadline.set(Wait::Handshake, worker.coarse_now() + timeout);
+    poll_fn(|cx| match deadline.check(cx) {
+        Ok(()) => io.poll_handshake(cx),
+        Err(_) => std::task::Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+    })
+    .await
+}
+
+/// What the handshake has established, and whether HTTP/2 was agreed on.
+fn established(io: &Io, facts: Connection) -> (Connection, bool) {
+    let Some(session) = io.session() else { return (facts, false) };
+    let version = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let server_name = match session {
+        rustls::Connection::Server(server) => server.server_name(),
+        rustls::Connection::Client(_) => None,
+    };
+    let server_name = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let tls = TlsFacts { version, server_name: server_name.map(Into::into) };
+    let is_h2 = session.alpn_protocol() == Some(b"h2");
+    (Connection { tls: Some(tls), ..facts }, is_h2)
+}

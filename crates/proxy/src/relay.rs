@@ -1,0 +1,343 @@
+//! Moving bodies: from the client to the backend while an answer is awaited, and back.
+
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use portcullis_core::policy::BodyFilter;
+use portcullis_core::{Fields, Problem, codes};
+
+use crate::backend::BackendConnection;
+use crate::client::{Client, ClientError};
+use crate::deadline::{Expired, Wait};
+use crate::prepare;
+use crate::wire::Progress;
+use crate::worker::Worker;
+
+/// A chain of body filters; empty for nearly every exchange.
+#[derive(Default)]
+pub(crate) struct Filters {
+    chain: Vec<Box<dyn BodyFilter>>,
+    /// Output of one filter, input of the next.
+    between: [Vec<u8>; 2],
+}
+
+impl Filters {
+    pub(crate) fn new(chain: Vec<Box<dyn BodyFilter>>) -> Self {
+        Self { chain, between: Default::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    /// Sends a piece through the chain; `sink` gets what comes out at its end.
+    pub(crate) fn run(
+        &mut self,
+        data: &[u8],
+        end: bool,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Problem> {
+        if self.chain.is_empty() {
+            sink(data);
+            return Ok(());
+        }
+        let [from, to] = &mut self.between;
+        from.clear();
+        from.extend_from_slice(data);
+        for filter in &mut self.chain {
+            to.clear();
+            filter.on_data(from, end, to)?;
+            std::mem::swap(from, to);
+        }
+        if !from.is_empty() {
+            sink(from);
+        }
+        Ok(())
+    }
+
+    /// The trailers to send on: none of the gateway's own names, and as the filters want them.
+    pub(crate) fn trailers(&mut self, trailers: Option<&Fields>) -> Option<Fields> {
+        let mut trailers = trailers?.clone();
+        prepare::remove_owned(&mut trailers);
+        for filter in &mut self.chain {
+            filter.on_trailers(&mut trailers);
+        }
+        Some(trailers).filter(|trailers| !trailers.is_empty())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    /// All of it is with the backend's connection.
+    Complete,
+    /// The backend takes no more; whether it answers is another matter.
+    Abandoned,
+}
+
+/// The request body on its way to the backend.
+pub(crate) struct Upload {
+    state: State,
+    /// A body that was buffered for a policy.
+    held: Option<Bytes>,
+    filters: Filters,
+    bytes_max: u64,
+    /// Body bytes received from the client.
+    pub(crate) received: u64,
+    /// How long the client may pause.
+    pause: Duration,
+}
+
+impl Upload {
+    pub(crate) fn new(
+        held: Option<Bytes>,
+        filters: Filters,
+        bytes_max: u64,
+        received: u64,
+        pause: Duration,
+    ) -> Self {
+        Self { state: State::Open, held, filters, bytes_max, received, pause }
+    }
+
+    /// Nothing of the body has been taken from the client: the request may be sent again.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.received == 0 || self.held.is_some()
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.state = State::Open;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state != State::Open
+    }
+
+    /// The whole request was sent, so that what the backend says is about all of it.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.state == State::Complete
+    }
+
+    /// Queues what is at hand, so that head and first bytes go in one write.
+    pub(crate) fn begin<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+        backend: &mut BackendConnection,
+    ) -> Result<(), ClientError> {
+        match self.poll_take(cx, worker, client, backend, false) {
+            Poll::Ready(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves what can be moved. Ready when the upload is over and what was queued is sent.
+    pub(crate) fn poll<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+        backend: &mut BackendConnection,
+    ) -> Poll<Result<(), ClientError>> {
+        loop {
+            match backend.poll_flush(cx, &worker.buffers) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => self.state = State::Abandoned,
+            }
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            match self.poll_take(cx, worker, client, backend, true) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(result) => result?,
+            }
+        }
+    }
+
+    fn poll_take<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+        backend: &mut BackendConnection,
+        read: bool,
+    ) -> Poll<Result<(), ClientError>> {
+        if let Some(body) = &self.held {
+            if !body.is_empty() {
+                backend.write(&worker.buffers, body);
+            }
+            backend.finish(&worker.buffers, None);
+            self.state = State::Complete;
+            return Poll::Ready(Ok(()));
+        }
+        let before = self.received;
+        let mut problem = None;
+        let progress = {
+            let Self { filters, received, bytes_max, .. } = self;
+            let mut sink = |data: &[u8]| {
+                *received += data.len() as u64;
+                if problem.is_some() {
+                    return;
+                }
+                if *received > *bytes_max {
+                    problem = Some(Problem::new(codes::BODY_TOO_LARGE));
+                    return;
+                }
+                let mut write = |data: &[u8]| backend.write(&worker.buffers, data);
+                problem = filters.run(data, false, &mut write).err();
+            };
+            client.poll_body(cx, worker, read, &mut sink)
+        };
+        if let Some(problem) = problem {
+            return Poll::Ready(Err(ClientError::Refused(problem)));
+        }
+        match progress {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Ok(Progress::More)) => {
+                if self.received > before {
+                    client.deadline().set(Wait::RequestBody, worker.coarse_now() + self.pause);
+                }
+            }
+            Poll::Ready(Ok(Progress::End)) => {
+                if !self.filters.is_empty() {
+                    let mut write = |data: &[u8]| backend.write(&worker.buffers, data);
+                    let run = self.filters.run(&[], true, &mut write);
+                    run.map_err(ClientError::Refused)?;
+                }
+                let trailers = self.filters.trailers(client.trailers());
+                backend.finish(&worker.buffers, trailers.as_ref());
+                self.state = State::Complete;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Why an answer could not be brought to its end.
+#[derive(Debug)]
+pub(crate) enum Cut {
+    Client(String),
+    Backend(String),
+}
+
+/// The response body on its way to the client.
+pub(crate) struct Download<'a> {
+    pub(crate) backend: &'a mut BackendConnection,
+    pub(crate) upload: &'a mut Upload,
+    pub(crate) filters: Filters,
+    pub(crate) sent: &'a mut u64,
+    /// How long backend and client may pause.
+    pub(crate) pause: Duration,
+    pub(crate) ended: bool,
+}
+
+impl Download<'_> {
+    /// Queues what came with the head, so that both go in one write.
+    pub(crate) fn begin<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+    ) -> Result<(), Cut> {
+        match self.poll_take(cx, worker, client, false) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Ready when the client has been sent everything.
+    pub(crate) fn poll<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+    ) -> Poll<Result<(), Cut>> {
+        if !self.upload.is_over()
+            && let Poll::Ready(Err(_)) = self.upload.poll(cx, worker, client, self.backend)
+        {
+            // The answer is under way: it goes on, and the connection to the client ends with it.
+            self.upload.state = State::Abandoned;
+        }
+        loop {
+            match client.poll_flush(cx, worker) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if self.ended => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(gone(error))),
+            }
+            match self.poll_take(cx, worker, client, true) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(cut)) => return Poll::Ready(Err(cut)),
+                Poll::Pending => {
+                    return match client.deadline().check(cx) {
+                        Ok(()) => Poll::Pending,
+                        Err(Expired(wait)) => {
+                            Poll::Ready(Err(Cut::Backend(format!("too slow: {}", wait.name()))))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    fn poll_take<C: Client>(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &Worker,
+        client: &mut C,
+        read: bool,
+    ) -> Poll<Result<(), Cut>> {
+        let before = *self.sent;
+        let mut problem = None;
+        let progress = {
+            let Self { filters, sent, .. } = self;
+            let mut write = |data: &[u8]| {
+                **sent += data.len() as u64;
+                client.write(worker, data);
+            };
+            let mut sink = |data: &[u8]| {
+                if problem.is_none() {
+                    problem = filters.run(data, false, &mut write).err();
+                }
+            };
+            self.backend.poll_body(cx, &worker.buffers, read, &mut sink)
+        };
+        if let Some(problem) = problem {
+            return Poll::Ready(Err(Cut::Backend(problem.code.name.to_owned())));
+        }
+        match progress {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Cut::Backend(format!("{error:?}")))),
+            Poll::Ready(Ok(Progress::More)) => {
+                if *self.sent > before {
+                    client.deadline().set(Wait::ResponseBody, worker.coarse_now() + self.pause);
+                }
+            }
+            Poll::Ready(Ok(Progress::End)) => {
+                if !self.filters.is_empty() {
+                    let sent = &mut *self.sent;
+                    let mut write = |data: &[u8]| {
+                        *sent += data.len() as u64;
+                        client.write(worker, data);
+                    };
+                    let run = self.filters.run(&[], true, &mut write);
+                    run.map_err(|problem| Cut::Backend(problem.code.name.to_owned()))?;
+                }
+                let trailers = self.filters.trailers(self.backend.trailers());
+                client.finish(worker, trailers.as_ref());
+                self.ended = true;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub(crate) fn gone(error: ClientError) -> Cut {
+    Cut::Client(match error {
+        ClientError::Gone(reason) => reason,
+        ClientError::Refused(problem) => problem.code.name.to_owned(),
+    })
+}

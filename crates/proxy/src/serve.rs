@@ -1,0 +1,126 @@
+//! The way of one request, top to bottom. Read this file first.
+//!
+//! HTTP/1.1 and HTTP/2 both come here, with a head that is filled in and a [`Client`] to answer.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use portcullis_core::services::LocalFuture;
+use portcullis_core::{Problem, Reply, codes};
+use portcullis_snapshot::{RequestBody, Verdict, decide};
+
+use crate::client::{Client, ClientError};
+use crate::finish::finish;
+use crate::forward::{Arrived, forward};
+use crate::gateway::Active;
+use crate::slot::Slot;
+use crate::wire::Progress;
+use crate::worker::Worker;
+
+/// Where the answer comes from.
+pub(crate) enum Answer {
+    Backend(Arrived),
+    Here(Reply),
+    /// The client is gone: nobody is to be answered.
+    Nobody(String),
+}
+
+/// Answers one request.
+pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: &mut Slot) {
+    let active = worker.active();
+    let outcome = unwound(answer(worker, &active, client, slot)).await;
+    let answer = match outcome {
+        Some(Ok(answer)) => answer,
+        Some(Err(ClientError::Gone(reason))) => Answer::Nobody(reason),
+        Some(Err(ClientError::Refused(problem))) => refuse(slot, problem),
+        None => {
+            worker.metrics.panicked();
+            refuse(slot, Problem::new(codes::INTERNAL).detail("panic"))
+        }
+    };
+    finish(worker, &active, client, slot, answer).await;
+}
+
+/// The way down: route, policies, backend. Each `?` is an early answer.
+async fn answer<C: Client>(
+    worker: &Rc<Worker>,
+    active: &Active,
+    client: &mut C,
+    slot: &mut Slot,
+) -> Result<Answer, ClientError> {
+    if let Some(problem) = slot.refused.take() {
+        return Err(ClientError::Refused(problem));
+    }
+    let snapshot = &active.snapshot;
+    let Slot { exchange, trip, .. } = slot;
+    let mut body = Body { worker, client, received: &mut trip.bytes_in };
+    let decision = decide(snapshot, exchange, &mut body, &worker.shared.world, &mut ()).await;
+    trip.route = decision.route.map(|index| index.0 as usize);
+    trip.seen = decision.seen;
+    let (route, number) = match (decision.verdict, trip.route) {
+        (Verdict::Forward { backend }, Some(route)) => (route, backend),
+        (Verdict::Reply(reply), _) => return Ok(Answer::Here(reply)),
+        (Verdict::Refuse(problem), _) => return Err(ClientError::Refused(problem)),
+        (Verdict::Forward { .. } | Verdict::Unknown { .. }, _) => {
+            return Err(ClientError::Refused(Problem::new(codes::INTERNAL)));
+        }
+    };
+    trip.backend = Some(usize::from(number));
+    let backend = &snapshot.backends[usize::from(number)];
+    let route = &snapshot.routes[route];
+    forward(worker, active, client, slot, route, backend).await.map(Answer::Backend)
+}
+
+/// The only place where a problem becomes an answer.
+pub(crate) fn refuse(slot: &mut Slot, mut problem: Problem) -> Answer {
+    slot.trip.note(&mut problem);
+    Answer::Here(problem.into_reply(slot.exchange.request_id.as_str()))
+}
+
+/// Runs a future; `None` if it panicked. A panic is our bug and costs one request.
+async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// The request's body, for policies that want the whole of it.
+struct Body<'a, C> {
+    worker: &'a Worker,
+    client: &'a mut C,
+    received: &'a mut u64,
+}
+
+impl<C: Client> RequestBody for Body<'_, C> {
+    fn collect(&mut self, bytes_max: usize) -> LocalFuture<'_, Result<Bytes, Problem>> {
+        Box::pin(async move {
+            let mut whole = Vec::new();
+            loop {
+                let progress = poll_fn(|cx| {
+                    let mut sink = |data: &[u8]| whole.extend_from_slice(data);
+                    self.client.poll_body(cx, self.worker, true, &mut sink)
+                });
+                let progress = progress.await;
+                *self.received = whole.len() as u64;
+                if whole.len() > bytes_max {
+                    return Err(Problem::new(codes::BODY_TOO_LARGE));
+                }
+                match progress {
+                    Ok(Progress::End) => return Ok(whole.into()),
+                    Ok(Progress::More) => {}
+                    Err(ClientError::Refused(problem)) => return Err(problem),
+                    Err(ClientError::Gone(reason)) => {
+                        return Err(Problem::new(codes::MALFORMED_REQUEST).detail(reason));
+                    }
+                }
+            }
+        })
+    }
+}

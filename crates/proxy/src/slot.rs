@@ -1,0 +1,58 @@
+//! The state of one exchange, leased from the worker's free list and given back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_core::{Exchange, Problem, ResponseHead};
+use portcullis_upstream::Endpoint;
+
+/// Everything an exchange needs that is not the client's or the backend's connection.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) exchange: Exchange,
+    pub(crate) response: ResponseHead,
+    /// The head was refused; there is nothing to route.
+    pub(crate) refused: Option<Problem>,
+    /// `TE: trailers`.
+    pub(crate) accepts_trailers: bool,
+    pub(crate) trip: Trip,
+}
+
+/// How far a request got, for the way up and for the log.
+#[derive(Debug, Default)]
+pub(crate) struct Trip {
+    /// When the head was complete, by the monotonic clock.
+    pub(crate) begun: Duration,
+    pub(crate) route: Option<usize>,
+    /// How many of the route's policies saw the request.
+    pub(crate) seen: usize,
+    pub(crate) backend: Option<usize>,
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) retries: u32,
+    /// Waiting for the backend, all attempts together.
+    pub(crate) backend_time: Option<Duration>,
+    /// Body bytes.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) problem: Option<&'static str>,
+    pub(crate) detail: String,
+}
+
+impl Trip {
+    /// Notes a problem; its private half stays here.
+    pub(crate) fn note(&mut self, problem: &mut Problem) {
+        self.problem = Some(problem.code.name);
+        self.detail = std::mem::take(&mut problem.detail);
+    }
+}
+
+impl Slot {
+    /// Forgets the exchange and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.exchange.clear();
+        self.response.clear();
+        self.refused = None;
+        self.accepts_trailers = false;
+        self.trip = Trip::default();
+    }
+}

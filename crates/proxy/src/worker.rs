@@ -1,0 +1,298 @@
+//! What one core has for itself: buffers, free lists, connections to backends, its half of the log.
+//!
+//! Everything here is used by one thread. What workers share is in [`crate::gateway`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use portcullis_core::exchange::Connection;
+use portcullis_telemetry::log::WorkerLog;
+use portcullis_telemetry::metrics::{DeadlineKind, WorkerMetrics};
+use portcullis_telemetry::request_id;
+use portcullis_telemetry::trace::{self, Randomness};
+use tokio::sync::{mpsc, watch};
+
+use crate::buffer::Buffers;
+use crate::deadline::{Deadlines, SWEEP, Wait};
+use crate::desk::Desk;
+use crate::gateway::{Active, Shared};
+use crate::h1::{self, Job};
+use crate::listener::{self, Place};
+use crate::pool::Pool;
+use crate::prepare;
+use crate::services::fill_random;
+use crate::slot::Slot;
+
+/// Free slots and desks a worker keeps.
+const FREE_MAX: usize = 256;
+/// Between two looks at idle connections to backends.
+const POOL_SWEEP: Duration = Duration::from_secs(1);
+
+/// A connection that another worker accepted.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub(crate) tcp: std::net::TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: Arc<str>,
+}
+
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) buffers: Buffers,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: WorkerMetrics,
+    log: Option<RefCell<WorkerLog>>,
+    /// The time of the last sweep; good enough for deadlines.
+    coarse: Cell<Duration>,
+    active: RefCell<Rc<Arc<Active>>>,
+    pub(crate) places: RefCell<HashMap<Arc<str>, (Rc<Place>, tokio::task::AbortHandle)>>,
+    slots: RefCell<Vec<Box<Slot>>>,
+    desks: RefCell<Vec<Desk<Job>>>,
+    random: Cell<u64>,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    /// Runs a worker on this thread until the gateway stops.
+    pub(crate) fn run(
+        index: usize,
+        shared: Arc<Shared>,
+        metrics: WorkerMetrics,
+        handed: mpsc::UnboundedReceiver<Handed>,
+        mut stop: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(16)
+            .build_local(tokio::runtime::LocalOptions::default())?;
+        runtime.block_on(async move {
+            let mut active = shared.active.subscribe();
+            let first = Arc::clone(&active.borrow_and_update());
+            let worker = Rc::new(Self::new(index, shared, metrics, first));
+            worker.adopt();
+            tokio::task::spawn_local(adopt_each(Rc::clone(&worker), active));
+            tokio::task::spawn_local(take_each(Rc::clone(&worker), handed));
+            tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+            tokio::task::spawn_local(drain(Rc::clone(&worker)));
+            if index == 0 {
+                tokio::task::spawn_local(crate::probe::run(Rc::clone(&worker)));
+            }
+            // An error means that the gateway is gone, which is reason enough to stop.
+            let _stopped = stop.wait_for(|stop| *stop).await.is_ok();
+            if let Some(log) = &worker.log {
+                log.borrow_mut().flush();
+            }
+        });
+        Ok(())
+    }
+
+    fn new(index: usize, shared: Arc<Shared>, metrics: WorkerMetrics, active: Arc<Active>) -> Self {
+        let mut seed = [0; 8];
+        fill_random(&mut seed);
+        let now = shared.world.clock().mono();
+        let log = shared.log().as_ref().map(|log| RefCell::new(log.worker()));
+        Self {
+            index,
+            log,
+            shared,
+            metrics,
+            buffers: Buffers::default(),
+            deadlines: Deadlines::default(),
+            pool: Pool::default(),
+            coarse: Cell::new(now),
+            active: RefCell::new(Rc::new(active)),
+            places: RefCell::default(),
+            slots: RefCell::default(),
+            desks: RefCell::default(),
+            random: Cell::new(u64::from_le_bytes(seed)),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// The time of the last sweep, at most [`SWEEP`] ago.
+    pub(crate) fn coarse_now(&self) -> Duration {
+        self.coarse.get()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The configuration that serves now.
+    pub(crate) fn active(&self) -> Rc<Arc<Active>> {
+        Rc::clone(&self.active.borrow())
+    }
+
+    pub(crate) fn log(&self) -> Option<&RefCell<WorkerLog>> {
+        self.log.as_ref()
+    }
+
+    /// Uniform over `u64`; not for secrets (SplitMix64).
+    pub(crate) fn random(&self) -> u64 {
+        let next = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(next);
+        let mixed = (next ^ (next >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn lease_slot(&self, facts: &Rc<Connection>, place: &Place) -> Box<Slot> {
+        let mut slot = self.slots.borrow_mut().pop().unwrap_or_default();
+        slot.exchange.connection = match facts.listener == place.index() {
+            true => Rc::clone(facts),
+            // A reload has moved the listener in the list.
+            false => Rc::new(Connection { listener: place.index(), ..Connection::clone(facts) }),
+        };
+        slot
+    }
+
+    pub(crate) fn give_slot(&self, mut slot: Box<Slot>) {
+        let mut free = self.slots.borrow_mut();
+        if free.len() < FREE_MAX {
+            slot.clear();
+            free.push(slot);
+        }
+    }
+
+    pub(crate) fn lease_desk(self: &Rc<Self>) -> Desk<Job> {
+        if let Some(desk) = self.desks.borrow_mut().pop() {
+            return desk;
+        }
+        let worker = Rc::clone(self);
+        Desk::new(move |tray| async move {
+            loop {
+                let mut job = tray.next().await;
+                h1::exchange(&worker, &mut job).await;
+                tray.done(job);
+            }
+        })
+    }
+
+    pub(crate) fn give_desk(&self, desk: Desk<Job>) {
+        let mut free = self.desks.borrow_mut();
+        if free.len() < FREE_MAX {
+            free.push(desk);
+        }
+    }
+
+    /// The head is here: an exchange begins.
+    pub(crate) fn begin(&self, slot: &mut Slot, place: &Place) {
+        let Slot { exchange, trip, .. } = slot;
+        exchange.now = self.shared.world.clock().now();
+        trip.begun = exchange.now.mono;
+        exchange.random = self.random();
+        let listener = place.listener();
+        let peer = exchange.connection.peer.ip().to_canonical();
+        let trusted = listener.trusts(peer);
+        exchange.client_ip = match trusted {
+            true => prepare::client_ip(&exchange.request, peer, |ip| listener.trusts(ip)),
+            false => peer,
+        };
+        let wide = |high: u64, low: u64| u128::from(high) << 64 | u128::from(low);
+        let fields = &exchange.request.fields;
+        let id = wide(self.random(), self.random());
+        exchange.request_id = request_id::choose(fields, trusted, id);
+        let trace_id = wide(self.random(), self.random());
+        let randomness = Randomness { trace_id, span_id: self.random() };
+        exchange.trace = trace::receive(fields, randomness, false);
+    }
+
+    /// Takes the newest configuration over: opens and closes listeners.
+    fn adopt(self: &Rc<Self>) {
+        let active = self.active();
+        let snapshot = &active.snapshot;
+        let mut places = self.places.borrow_mut();
+        places.retain(|name, (place, accepting)| {
+            let stays = snapshot.listeners.iter().any(|new| new.name == *name && place.is_at(new));
+            if !stays {
+                accepting.abort();
+                place.close();
+            }
+            stays
+        });
+        for listener in &snapshot.listeners {
+            if let Some((place, _)) = places.get(&listener.name) {
+                place.update(listener);
+                continue;
+            }
+            let Some(socket) = active.sockets.get(&listener.name) else { continue };
+            let series = self.shared.registry.listener(&listener.name);
+            let place = Rc::new(Place::new(listener, series));
+            match listener::accept(self, &place, socket) {
+                Ok(accepting) => {
+                    places.insert(Arc::clone(&listener.name), (place, accepting));
+                }
+                Err(error) => tracing::error!(listener = &*listener.name, %error, "cannot accept"),
+            }
+        }
+    }
+}
+
+async fn adopt_each(worker: Rc<Worker>, mut active: watch::Receiver<Arc<Active>>) {
+    while active.changed().await.is_ok() {
+        let newest = Arc::clone(&active.borrow_and_update());
+        *worker.active.borrow_mut() = Rc::new(newest);
+        worker.adopt();
+    }
+}
+
+async fn take_each(worker: Rc<Worker>, mut handed: mpsc::UnboundedReceiver<Handed>) {
+    while let Some(Handed { tcp, peer, listener }) = handed.recv().await {
+        let place = worker.places.borrow().get(&listener).map(|(place, _)| Rc::clone(place));
+        match (place, tokio::net::TcpStream::from_std(tcp)) {
+            (Some(place), Ok(tcp)) => listener::start(&worker, &place, tcp, peer),
+            // The listener went while the connection was on its way.
+            _ => drop(worker.shared.loads[worker.index].fetch_sub(1, Relaxed)),
+        }
+    }
+}
+
+async fn sweep(worker: Rc<Worker>) {
+    let clock = worker.shared.world.clock().clone();
+    let mut pool_due = Duration::ZERO;
+    loop {
+        clock.sleep(SWEEP).await;
+        let now = clock.mono();
+        worker.coarse.set(now);
+        worker.deadlines.sweep(now, |wait| worker.metrics.deadline(kind(wait)));
+        if let Some(log) = &worker.log {
+            log.borrow_mut().tick(now);
+        }
+        if now >= pool_due {
+            pool_due = now + POOL_SWEEP;
+            let active = worker.active();
+            worker.pool.sweep(now, |endpoint| active.idle_timeout(endpoint));
+        }
+    }
+}
+
+async fn drain(worker: Rc<Worker>) {
+    let mut drain = worker.shared.drain.subscribe();
+    if drain.wait_for(|drain| *drain).await.is_err() {
+        return;
+    }
+    worker.draining.set(true);
+    for (_, accepting) in worker.places.borrow().values() {
+        accepting.abort();
+    }
+    worker.deadlines.wake_all();
+}
+
+const fn kind(wait: Wait) -> DeadlineKind {
+    match wait {
+        Wait::Handshake => DeadlineKind::Handshake,
+        Wait::Head => DeadlineKind::Head,
+        Wait::Idle | Wait::Linger => DeadlineKind::KeepAlive,
+        Wait::RequestBody => DeadlineKind::Body,
+        Wait::Connect => DeadlineKind::Connect,
+        Wait::ResponseHead => DeadlineKind::Response,
+        Wait::ResponseBody => DeadlineKind::StreamIdle,
+    }
+}
