@@ -237,7 +237,7 @@ fn redirect_to_https(exchange: &Exchange, port: u16) -> Verdict {
     }
     let mut location = b"https://".to_vec();
     location.extend_from_slice(request.host());
-    if port != 443 {
+    if port != 443 && port != 0 {
         location.extend_from_slice(format!(":{port}").as_bytes());
     }
     location.extend_from_slice(request.path());

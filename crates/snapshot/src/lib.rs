@@ -4,18 +4,27 @@
 
 pub mod authenticate;
 pub mod backend;
+pub mod compile;
 pub mod decide;
+pub mod describe;
 pub mod explain;
+pub mod inline_tests;
 pub mod listener;
+pub mod question;
 pub mod require;
 pub mod router;
 pub mod snapshot;
 pub mod tls;
+mod version;
 
 pub use backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader};
+pub use compile::{CompileContext, compile};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
+pub use describe::{Coverage, RouteRow, TargetRow, coverage, describe};
 pub use explain::{Explain, Trace, TraceStep, explain};
+pub use inline_tests::{TestReport, run_tests};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect};
+pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{
     Access, CertificateFacts, NamedAuthenticator, Route, Snapshot, Targets, Timeouts, Version,

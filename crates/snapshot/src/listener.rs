@@ -24,6 +24,8 @@ pub struct Listener {
     pub proxy_protocol: bool,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    /// Why credentials may cross it without TLS.
+    pub clear_text: Option<String>,
 }
 
 /// TLS of a listener. The configuration offers ALPN `h2` (if the listener does) and `http/1.1`.
@@ -49,7 +51,7 @@ impl ListenerTls {
 pub struct Redirect {
     /// Name of the listener that is meant.
     pub listener: Arc<str>,
-    /// The port to name, unless it is 443.
+    /// The port to name, unless it is 443; 0 names none.
     pub port: u16,
 }
 

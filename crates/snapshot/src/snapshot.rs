@@ -102,10 +102,10 @@ pub struct Route {
 /// Who may use a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// One credential for one of these entries of `auth`.
+    /// One credential for one of these entries of `auth`, with all of the scopes.
     Authenticated {
         auth: Vec<Arc<str>>,
-        require: Vec<String>,
+        scopes: Vec<String>,
     },
     /// As above, or none at all. For the audit this is public.
     Optional {

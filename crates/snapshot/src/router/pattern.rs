@@ -259,6 +259,19 @@ pub enum ValuePattern {
     Regex(Expression),
 }
 
+/// `x-version: 2`, `x-version: v*`, `x-version ~ v[0-9]`, `x-version`
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.name;
+        match &self.value {
+            ValuePattern::Present => f.write_str(name),
+            ValuePattern::Exact(text) => write!(f, "{name}: {text}"),
+            ValuePattern::Prefix(text) => write!(f, "{name}: {text}*"),
+            ValuePattern::Regex(expression) => write!(f, "{name} ~ {}", expression.source()),
+        }
+    }
+}
+
 impl ValuePattern {
     pub(super) fn accepts(&self, value: &[u8]) -> bool {
         match self {

@@ -1,0 +1,191 @@
+//! Backends: endpoints, their state from before, and how they are reached.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_config::{
+    Backend as Written, BackendTls as WrittenTls, Balance, Endpoint, Health, Named,
+};
+use portcullis_core::decode::Spanned;
+use portcullis_core::finding::Finding;
+use portcullis_upstream::{Algorithm, Balancer, HealthSettings, Member};
+use rustls::pki_types::ServerName;
+
+use super::{Compiler, tls};
+use crate::backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader};
+
+/// Checks come at least this often while an endpoint's state is changing.
+const INTERVAL_EDGE: Duration = Duration::from_millis(500);
+
+impl Compiler<'_, '_> {
+    /// Those that compile; the numbers are those of the configuration only if all do.
+    pub(super) fn backends(&mut self) -> Vec<Backend> {
+        let config = self.config;
+        if let Some(beyond) = config.backends.get(usize::from(u16::MAX)) {
+            self.push(Finding::error("too-many", beyond.span, "backends", "too many backends"));
+        }
+        let all = config.backends.iter().enumerate();
+        all.filter_map(|(index, named)| self.backend(index as u16, named)).collect()
+    }
+
+    fn backend(&mut self, index: u16, named: &Named<Written>) -> Option<Backend> {
+        let written = &named.value;
+        let resource = format!("backends.{}", named.name);
+        let name: Arc<str> = named.name.as_str().into();
+        self.check_endpoints(&resource, named);
+        let tls = self.backend_tls(&resource, named);
+        let server_name = written.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
+        let mut endpoints = Vec::new();
+        let mut members = Vec::new();
+        for endpoint in &written.endpoints {
+            let address = address(endpoint, server_name.map(|name| name.0.as_str()));
+            let state = self.directory.endpoint(&name, &address.url);
+            members.push(Member { endpoint: state, weight: endpoint.weight });
+            endpoints.push(address);
+        }
+        let algorithm = match written.balance {
+            Balance::RoundRobin => Algorithm::RoundRobin,
+            Balance::LeastRequests => Algorithm::LeastRequests,
+        };
+        let balancer = match Balancer::new(algorithm, members) {
+            Ok(balancer) => balancer,
+            Err(error) => {
+                self.push(Finding::error("too-many", named.span, resource, error.to_string()));
+                return None;
+            }
+        };
+        Some(Backend {
+            capacity: self.directory.capacity(&name),
+            name,
+            index,
+            balancer,
+            endpoints,
+            health: written.health.as_ref().map(probe),
+            host: match &written.host {
+                portcullis_config::HostHeader::Preserve => HostHeader::Preserve,
+                portcullis_config::HostHeader::Backend => HostHeader::Endpoint,
+                portcullis_config::HostHeader::Name(name) => HostHeader::Name(name.as_str().into()),
+            },
+            tls,
+            connect_timeout: written.connect_timeout.0,
+            idle_timeout: written.idle_timeout.0,
+            connections_max: written.connections_max,
+            idle_max: written.idle_max,
+            pending_max: written.pending_max,
+        })
+    }
+
+    fn check_endpoints(&mut self, resource: &str, named: &Named<Written>) {
+        let endpoints = &named.value.endpoints;
+        for (at, endpoint) in endpoints.iter().enumerate() {
+            let url = &endpoint.url;
+            if let Some(first) = endpoints[..at].iter().find(|other| other.url == *url) {
+                let message = format!("`{}` is listed twice", url.value);
+                let finding = Finding::error("duplicate-endpoint", url.span, resource, message);
+                self.push(finding.related(first.url.span, "first here").help("use `weight`"));
+            }
+        }
+        if endpoints.iter().all(|endpoint| endpoint.weight == 0) {
+            let message = "every endpoint has the weight 0, so none gets a request";
+            self.push(Finding::warning("no-weight", named.span, resource, message));
+        }
+    }
+
+    /// Sessions are kept over reloads while what decides about trust is unchanged.
+    fn backend_tls(&mut self, resource: &str, named: &Named<Written>) -> Option<BackendTls> {
+        let written = named.value.tls.as_ref();
+        let https = named.value.endpoints.iter().any(|endpoint| endpoint.url.https);
+        if let Some(tls) = written.filter(|_| !https) {
+            let message = "`tls` has no effect: no endpoint begins with `https://`";
+            self.push(Finding::warning("no-effect", tls.span, format!("{resource}.tls"), message));
+        }
+        if !https {
+            return None;
+        }
+        let resource = format!("{resource}.tls");
+        let default = WrittenTls::default();
+        let settings = written.map_or(&default, |tls| &tls.value);
+        let roots = match &settings.ca {
+            Some(ca) => self.authorities(&resource, ca)?,
+            None => Arc::clone(&self.with.roots),
+        };
+        let identity = match (&settings.cert, &settings.key) {
+            (Some(cert), Some(key)) => {
+                Some(self.pair(&named.name, &resource, cert, key).map(|(key, _)| key)?)
+            }
+            (None, None) => None,
+            (Some(one), None) | (None, Some(one)) => {
+                let message = "`cert` and `key` stand together";
+                self.push(Finding::error("certificate", one.span, resource, message));
+                return None;
+            }
+        };
+        let unverified = settings.unverified.as_ref();
+        if let Some(reason) = unverified {
+            let message = format!("`{}` is not verified: {}", named.name, reason.value);
+            self.push(Finding::warning("unverified", reason.span, &*resource, message));
+        } else if roots.is_empty() {
+            let message = "there is no authority to verify the backend with";
+            let finding = Finding::error("no-authority", named.span, resource, message);
+            self.push(finding.help("name one with `tls: {ca: \"file:PATH\"}`"));
+            return None;
+        }
+        let trusted: Vec<_> =
+            roots.roots.iter().map(|root| root.subject_public_key_info.as_ref().to_vec()).collect();
+        let chain: Option<Vec<_>> =
+            identity.as_ref().map(|key| key.cert.iter().map(|c| c.as_ref().to_vec()).collect());
+        let key = (trusted, chain, unverified.is_some());
+        let config = self.with.carry.keep("backend-tls", &named.name, &key, || {
+            tls::client(roots, unverified.is_some(), identity)
+        });
+        let Some(config) = &*config else {
+            self.push(Finding::error("tls", named.span, resource, "TLS cannot be set up here"));
+            return None;
+        };
+        // A `ClientConfig` is a handful of `Arc`s: the session store is shared.
+        let config = Arc::new(config.clone());
+        Some(BackendTls { config, unverified: unverified.map(|reason| reason.0.clone()) })
+    }
+}
+
+fn address(endpoint: &Endpoint, server_name: Option<&str>) -> EndpointAddress {
+    let url: &Spanned<portcullis_config::EndpointUrl> = &endpoint.url;
+    let bracketed = match url.host.contains(':') {
+        true => format!("[{}]", url.host),
+        false => url.host.clone(),
+    };
+    let default_port = if url.https { 443 } else { 80 };
+    let authority = match url.port == default_port {
+        true => bracketed,
+        false => format!("{bracketed}:{}", url.port),
+    };
+    let name = server_name.unwrap_or(&url.host).to_owned();
+    EndpointAddress {
+        url: url.value.to_string().into(),
+        https: url.https,
+        host: url.host.as_str().into(),
+        port: url.port,
+        authority: authority.into(),
+        server_name: ServerName::try_from(name).ok().filter(|_| url.https),
+    }
+}
+
+fn probe(written: &Health) -> HealthProbe {
+    // Old results say nothing about a new question.
+    let mut hasher = DefaultHasher::new();
+    (&written.path.0, &written.host, &written.statuses).hash(&mut hasher);
+    HealthProbe {
+        path: written.path.0.as_str().into(),
+        host: written.host.as_ref().map(|host| host.0.as_str().into()),
+        statuses: written.statuses.iter().map(|range| (range.first, range.last)).collect(),
+        timeout: written.timeout.0,
+        settings: HealthSettings {
+            interval: written.interval.0,
+            interval_edge: INTERVAL_EDGE.min(written.interval.0),
+            down_after: written.down_after,
+            up_after: written.up_after,
+            probe: hasher.finish(),
+        },
+    }
+}

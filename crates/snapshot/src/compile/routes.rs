@@ -1,0 +1,227 @@
+//! Routes: what each says itself, with what it inherits.
+
+use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts, Upgrade};
+use portcullis_core::finding::Finding;
+use portcullis_core::node::SourceSpan;
+use portcullis_core::units::DurationOrOff;
+use portcullis_upstream::Split;
+
+use super::Compiler;
+use super::listeners::BuiltListener;
+use super::matches::BuiltPattern;
+use super::policies::{CompiledLayer, widest};
+use crate::router::RouteIndex;
+use crate::snapshot::{Access, Route, Targets, Timeouts};
+
+const BODY_BYTES_MAX: u64 = 10 << 20;
+
+/// A route, and what only the compiler needs to know of it.
+pub(super) struct BuiltRoute {
+    pub(super) route: Route,
+    pub(super) resource: String,
+    pub(super) span: SourceSpan,
+    pub(super) patterns: Vec<BuiltPattern>,
+}
+
+/// What a route says and inherits, nearest first.
+struct Inherited<'a>([Option<&'a Settings>; 3]);
+
+impl<'a> Inherited<'a> {
+    fn nearest<T>(&self, pick: impl Fn(&'a Settings) -> Option<T>) -> Option<T> {
+        self.0.iter().flatten().find_map(|settings| pick(settings))
+    }
+}
+
+impl<'a> Compiler<'a, '_> {
+    /// All routes, those with errors included, so that every index is that of the configuration.
+    pub(super) fn routes(&mut self, listeners: &[BuiltListener]) -> Vec<BuiltRoute> {
+        let config = self.config;
+        let defaults = self.layer(&config.defaults, "defaults", "defaults");
+        let groups: Vec<CompiledLayer<'a>> = config
+            .groups
+            .iter()
+            .map(|group| self.layer(&group.layer, &group.name, &group.resource))
+            .collect();
+        let default_on = self.only_listener(listeners);
+        let mut built = Vec::new();
+        for (index, written) in config.routes.iter().enumerate() {
+            let group = written.group.map(|at| (&config.groups[at], &groups[at]));
+            let own = self.layer(&written.layer, &written.name, &written.resource);
+            let mut layers = vec![&defaults];
+            layers.extend(group.map(|(_, layer)| layer));
+            layers.push(&own);
+            let group = group.map(|(group, _)| group);
+            built.push(self.route(
+                index,
+                written,
+                group,
+                &layers,
+                listeners,
+                default_on.as_deref(),
+            ));
+        }
+        built
+    }
+
+    fn route(
+        &mut self,
+        index: usize,
+        written: &'a Written,
+        group: Option<&'a Group>,
+        layers: &[&CompiledLayer<'a>],
+        listeners: &[BuiltListener],
+        default_on: Option<&[u16]>,
+    ) -> BuiltRoute {
+        let inherited = Inherited([
+            Some(&written.layer.settings),
+            group.map(|group| &group.layer.settings),
+            Some(&self.config.defaults.settings),
+        ]);
+        let on = self.on(written, &inherited, listeners, default_on);
+        let served_on: Vec<&BuiltListener> =
+            on.iter().map(|number| &listeners[usize::from(*number)]).collect();
+        let number = RouteIndex(index as u32);
+        let mut patterns = Vec::new();
+        for one in &written.matches {
+            let resource = format!("{}.match", written.resource);
+            patterns.extend(self.patterns(number, one, &resource, &served_on));
+        }
+        let forward_credential =
+            inherited.nearest(|settings| settings.forward_credential).unwrap_or(false);
+        let access = self.access(written, group, forward_credential);
+        let (access, own) = access
+            .unwrap_or_else(|| (Access::Authenticated { auth: vec![], scopes: vec![] }, vec![]));
+        let policies = self.place(&written.name, layers, own);
+        let route = Route {
+            name: written.name.as_str().into(),
+            index: number.0,
+            access,
+            to: self.targets(written),
+            timeouts: timeouts(&inherited),
+            body_bytes_max: inherited
+                .nearest(|settings| settings.body_max)
+                .map_or(BODY_BYTES_MAX, |size| size.0),
+            request_body: widest(policies.iter().map(|placed| placed.policy.request_body())),
+            response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
+            policies,
+            forward_credential,
+            websocket: inherited
+                .nearest(|settings| settings.upgrade.as_ref())
+                .is_some_and(|upgrades| upgrades.contains(&Upgrade::Websocket)),
+            matches: patterns.iter().map(summary).collect(),
+            listeners: on,
+        };
+        BuiltRoute { route, resource: written.resource.clone(), span: written.span, patterns }
+    }
+
+    /// The only listener that has routes, where there is only one.
+    fn only_listener(&self, listeners: &[BuiltListener]) -> Option<Vec<u16>> {
+        let written = &self.config.listeners;
+        let mut serving = listeners
+            .iter()
+            .filter(|built| written[usize::from(built.listener.index)].value.redirect.is_none());
+        match (serving.next(), serving.next()) {
+            (Some(only), None) => Some(vec![only.listener.index]),
+            // That there is none at all is reported once, not for each route.
+            (None, _) => Some(Vec::new()),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
+    fn on(
+        &mut self,
+        written: &Written,
+        inherited: &Inherited<'a>,
+        listeners: &[BuiltListener],
+        default: Option<&[u16]>,
+    ) -> Vec<u16> {
+        let config = self.config;
+        let Some(names) = inherited.nearest(|settings| settings.on.as_ref()) else {
+            if let Some(default) = default {
+                return default.to_vec();
+            }
+            let names: Vec<String> =
+                listeners.iter().map(|built| format!("`{}`", built.listener.name)).collect();
+            let message = format!("`{}` does not say on which listener it is served", written.name);
+            let help = format!("add `on:` here or in `defaults`: {}", names.join(", "));
+            let finding = Finding::error("no-listener", written.span, &*written.resource, message);
+            self.push(finding.help(help));
+            return Vec::new();
+        };
+        let resource = format!("{}.on", written.resource);
+        let mut on = Vec::new();
+        for name in names.iter() {
+            let at = (name.span, resource.as_str());
+            let Some(found) = self.resolve("listener", &config.listeners, &name.0, at) else {
+                continue;
+            };
+            let listener = &config.listeners[found];
+            if let Some(redirect) = &listener.value.redirect {
+                let message = format!("`{}` serves no routes: it redirects", listener.name);
+                let finding = Finding::error("redirect", name.span, &*resource, message);
+                self.push(finding.related(redirect.span, "here"));
+                continue;
+            }
+            if !on.contains(&(found as u16)) {
+                on.push(found as u16);
+            }
+        }
+        on
+    }
+
+    fn targets(&mut self, written: &Written) -> Option<Targets> {
+        let config = self.config;
+        if written.to.is_empty() {
+            return None;
+        }
+        let resource = format!("{}.to", written.resource);
+        let mut backends = Vec::new();
+        for target in &written.to {
+            let name = &target.backend;
+            self.used.insert(format!("backends.{}", name.value));
+            let at = (name.span, resource.as_str());
+            if let Some(found) = self.resolve("backend", &config.backends, &name.value, at) {
+                backends.push((found as u16, target.weight));
+            }
+        }
+        let split = Split::new(backends.iter().map(|(_, weight)| *weight));
+        Some(Targets { backends, split })
+    }
+}
+
+fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
+    let layers = inherited.0.iter().flatten().filter_map(|settings| settings.timeout);
+    let all = layers
+        .chain([WrittenTimeouts::DEFAULT])
+        .fold(WrittenTimeouts::default(), |nearer, further| nearer.or(further));
+    let part = |written: Option<DurationOrOff>| written.and_then(|written| written.0);
+    Timeouts {
+        response: part(all.response),
+        total: part(all.total),
+        idle: part(all.idle),
+        upgrade_idle: part(all.upgrade_idle),
+        upgrade_total: part(all.upgrade_total),
+    }
+}
+
+/// `GET,POST api.example.com/orders/** [x-version: 2]`
+fn summary(built: &BuiltPattern) -> String {
+    let pattern = &built.pattern;
+    let join = |all: Vec<String>, by: &str| all.join(by);
+    let mut out = String::new();
+    if !pattern.methods.is_empty() {
+        out += &join(pattern.methods.iter().map(ToString::to_string).collect(), ",");
+        out.push(' ');
+    }
+    match pattern.hosts.as_slice() {
+        [] => out.push('*'),
+        hosts => out += &join(hosts.iter().map(ToString::to_string).collect(), ","),
+    }
+    out += &pattern.path.to_string();
+    for (kind, list) in [("header", &pattern.headers), ("query", &pattern.query)] {
+        for condition in list {
+            out += &format!(" [{kind} {condition}]");
+        }
+    }
+    out
+}

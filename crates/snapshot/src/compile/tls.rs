@@ -1,0 +1,267 @@
+//! Certificates and keys: read, matched, dated; and the rustls settings made of them.
+//!
+//! TLS 1.2 and 1.3 with rustls's default suites, all of them forward-secret and authenticated;
+//! key exchange prefers X25519MLKEM768. The provider is always named, so that no other crate's
+//! choice for the process can change it.
+
+use std::sync::Arc;
+
+use portcullis_config::{CertificatePair, Reference};
+use portcullis_core::decode::Spanned;
+use portcullis_core::finding::Finding;
+use portcullis_core::registry::Site;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Compiler;
+use crate::listener::ListenerTls;
+use crate::snapshot::CertificateFacts;
+use crate::tls::Certificates;
+
+/// A certificate that expires within this is worth a word.
+const EXPIRES_SOON: i64 = 14 * 86_400;
+
+static VERSIONS: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// Tickets that the last snapshot's connections were given stay good.
+#[derive(Debug)]
+struct Tickets(Option<Arc<dyn ProducesTickets>>);
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+impl Compiler<'_, '_> {
+    /// The TLS of one listener; `None` after an error.
+    pub(super) fn listener_tls(
+        &mut self,
+        name: &str,
+        resource: &str,
+        pairs: &[CertificatePair],
+        http2: bool,
+    ) -> Option<ListenerTls> {
+        let mut keys = Vec::new();
+        for (at, pair) in pairs.iter().enumerate() {
+            let resource = format!("{resource}.certificates[{at}]");
+            keys.push(self.pair(name, &resource, &pair.cert, &pair.key));
+        }
+        let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
+        let certificates = Arc::new(Certificates::new(keys));
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&VERSIONS)
+            .map(|builder| {
+                builder.with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _)
+            });
+        let tickets = self
+            .with
+            .carry
+            .keep("tls-tickets", name, &(), || Tickets(aws_lc_rs::Ticketer::new().ok()));
+        let (Ok(mut config), Some(ticketer)) = (config, &tickets.0) else {
+            let message = "TLS cannot be set up on this machine";
+            self.with.findings.error("tls", None, resource, message);
+            return None;
+        };
+        config.ticketer = Arc::clone(ticketer);
+        // Tickets resume both versions; a cache of sessions would only take memory.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.alpn_protocols = alpn(http2);
+        Some(ListenerTls { config: Arc::new(config), certificates })
+    }
+
+    /// Reads a chain and its key and sees whether they belong together.
+    pub(super) fn pair(
+        &mut self,
+        owner: &str,
+        resource: &str,
+        cert: &Spanned<Reference>,
+        key: &Spanned<Reference>,
+    ) -> Option<(Arc<CertifiedKey>, Vec<String>)> {
+        let chain = self.chain(resource, cert);
+        let key_bytes = self.read(resource, key);
+        let (chain, key_bytes) = (chain?, key_bytes?);
+        let mut report = |span, message: String| {
+            self.with.findings.error("certificate", span, resource, message);
+            None
+        };
+        let Ok(private) = PrivateKeyDer::from_pem_slice(&key_bytes) else {
+            let message = format!("`{}` has no private key in PEM", key.value);
+            return report(key.span, message);
+        };
+        let leaf = chain[0].clone();
+        let certified = match CertifiedKey::from_der(chain, private, &provider()) {
+            Ok(certified) => certified,
+            Err(Error::InconsistentKeys(_)) => {
+                let message = format!("the key is not that of `{}`", cert.value);
+                return report(key.span, message);
+            }
+            Err(error) => {
+                let message = format!("certificate and key cannot be used: {error}");
+                return report(key.span, message);
+            }
+        };
+        let Some(facts) = facts(owner, &cert.value.0, &leaf) else {
+            return report(cert.span, format!("`{}` is not an X.509 certificate", cert.value));
+        };
+        self.date(resource, cert, &facts);
+        let names = facts.names.clone();
+        self.certificates.push(facts);
+        Some((Arc::new(certified), names))
+    }
+
+    fn chain(
+        &mut self,
+        resource: &str,
+        from: &Spanned<Reference>,
+    ) -> Option<Vec<CertificateDer<'static>>> {
+        let bytes = self.read(resource, from)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        match chain {
+            Ok(chain) if !chain.is_empty() => Some(chain),
+            _ => {
+                let message = format!("`{}` has no certificates in PEM", from.value);
+                self.with.findings.error("certificate", from.span, resource, message);
+                None
+            }
+        }
+    }
+
+    pub(super) fn read(&mut self, resource: &str, from: &Spanned<Reference>) -> Option<Arc<[u8]>> {
+        let site = Site { owner: resource, resource, span: from.span };
+        self.compile().read(&site, from.span, &from.value.0)
+    }
+
+    /// An expired certificate does not keep a configuration from serving: refusing the change that
+    /// is to replace it would help nobody.
+    fn date(&mut self, resource: &str, cert: &Spanned<Reference>, facts: &CertificateFacts) {
+        let now = self.with.now.wall.as_secs() as i64;
+        let left = facts.not_after - now;
+        let message = if left < 0 {
+            format!("the certificate expired {} days ago", -left / 86_400)
+        } else if facts.not_before > now {
+            "the certificate is not valid yet".to_owned()
+        } else if left < EXPIRES_SOON {
+            format!("the certificate expires in {} days", left / 86_400)
+        } else {
+            return;
+        };
+        self.push(Finding::warning("certificate-date", cert.span, resource, message));
+    }
+
+    /// The authorities in a PEM file.
+    pub(super) fn authorities(
+        &mut self,
+        resource: &str,
+        ca: &Spanned<Reference>,
+    ) -> Option<Arc<RootCertStore>> {
+        let chain = self.chain(resource, ca)?;
+        let mut store = RootCertStore::empty();
+        for authority in chain {
+            if store.add(authority).is_err() {
+                let message = format!("`{}` has a certificate that cannot be trusted", ca.value);
+                self.with.findings.error("certificate", ca.span, resource, message);
+                return None;
+            }
+        }
+        Some(Arc::new(store))
+    }
+}
+
+fn alpn(http2: bool) -> Vec<Vec<u8>> {
+    let h2 = http2.then(|| b"h2".to_vec());
+    h2.into_iter().chain([b"http/1.1".to_vec()]).collect()
+}
+
+/// The client side, towards a backend.
+pub(super) fn client(
+    roots: Arc<RootCertStore>,
+    unverified: bool,
+    identity: Option<Arc<CertifiedKey>>,
+) -> Option<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_protocol_versions(&VERSIONS).ok()?;
+    let builder = match unverified {
+        true => {
+            let anybody = Arc::new(Anybody { provider: provider() });
+            builder.dangerous().with_custom_certificate_verifier(anybody)
+        }
+        false => builder.with_root_certificates(roots),
+    };
+    let mut config = match identity {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn(false);
+    Some(config)
+}
+
+/// Takes any certificate, for `unverified: "<reason>"`. Whoever presents it still has to have its
+/// key, so that at least a session cannot change hands midway.
+#[derive(Debug)]
+struct Anybody {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whom a certificate is for and until when; names by subjectAltName only (RFC 9110 §4.3.4).
+fn facts(owner: &str, source: &str, leaf: &CertificateDer<'_>) -> Option<CertificateFacts> {
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let names = alternative.iter().flat_map(|names| &names.value.general_names);
+    let names = names.filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+        _ => None,
+    });
+    Some(CertificateFacts {
+        owner: owner.to_owned(),
+        source: source.to_owned(),
+        names: names.collect(),
+        not_before: certificate.validity().not_before.timestamp(),
+        not_after: certificate.validity().not_after.timestamp(),
+    })
+}
