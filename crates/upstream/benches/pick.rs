@@ -1,5 +1,7 @@
 //! What one pick costs, with 8 endpoints, on one thread.
 
+#![expect(clippy::unwrap_used, reason = "a bench may stop when its set-up fails")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,152 @@
+//! Every metric the gateway exposes: name, type, unit, labels, and what it says.
+
+/// The type of a family in OpenMetrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+}
+
+impl Kind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($(
+        $variant:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*]
+            $help:literal;
+    )*) => {
+        /// A family of metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Metric {
+            /// In the order they are exposed.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The family's name; samples of counters end in `_total` besides.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            #[must_use]
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)* }
+            }
+
+            /// The end of the name, or empty.
+            #[must_use]
+            pub const fn unit(self) -> &'static str {
+                match self { $(Self::$variant => $unit,)* }
+            }
+
+            #[must_use]
+            pub const fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($label),*],)* }
+            }
+
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    Requests = Counter "portcullis_requests" "" ["route", "method", "status_class"]
+        "Requests by class of their answer; none: the client was gone before there was one.";
+    RequestDuration = Histogram "portcullis_request_duration_seconds" "seconds" ["route"]
+        "From the complete request head to the last byte of the answer.";
+    BackendDuration = Histogram "portcullis_backend_duration_seconds" "seconds" ["route"]
+        "Of it, waiting for the backend, all attempts together.";
+    GatewayAdded = Histogram "portcullis_gateway_added_seconds" "seconds" ["route"]
+        "Of it, what the request would not have taken without the gateway.";
+    RequestBody = Histogram "portcullis_request_body_bytes" "bytes" []
+        "Body bytes received from clients.";
+    ResponseBody = Histogram "portcullis_response_body_bytes" "bytes" []
+        "Body bytes sent to clients.";
+    PolicyDuration = Histogram "portcullis_policy_duration_seconds" "seconds" ["policy"]
+        "Time spent in a policy, of 1 in 128 requests and of all that waited in it.";
+    Connections = Gauge "portcullis_connections" "" ["listener"]
+        "Open client connections.";
+    ConnectionsAccepted = Counter "portcullis_connections_accepted" "" ["listener"]
+        "Client connections accepted.";
+    ConnectionsRefused = Counter "portcullis_connections_refused" "" ["listener"]
+        "Client connections closed at once because of a limit.";
+    AcceptPauses = Counter "portcullis_accept_pauses" "" ["listener"]
+        "Times that accepting paused, for want of file descriptors or because of a limit.";
+    HandshakeFailures = Counter "portcullis_tls_handshake_failures" "" ["listener"]
+        "TLS handshakes that failed.";
+    BackendRequests = Counter "portcullis_backend_requests" "" ["backend"]
+        "Attempts sent to a backend.";
+    BackendRetries = Counter "portcullis_backend_retries" "" ["backend"]
+        "Of them, those after the first of a request.";
+    BackendConnects = Counter "portcullis_backend_connects" "" ["backend"]
+        "Connections made to a backend.";
+    PoolConnections = Gauge "portcullis_pool_connections" "" ["backend", "state"]
+        "Connections to a backend, idle and active.";
+    PoolLimitHits = Counter "portcullis_pool_limit_hits" "" ["backend", "limit"]
+        "Times a backend's connections_max or pending_max refused.";
+    PoolPending = Gauge "portcullis_pool_pending" "" ["backend"]
+        "Requests that wait for a connection.";
+    EndpointUp = Gauge "portcullis_endpoint_up" "" ["backend", "endpoint"]
+        "1 while the endpoint is used, 0 while its checks say that it is down.";
+    EndpointAside = Gauge "portcullis_endpoint_aside" "" ["backend", "endpoint"]
+        "1 while a failed connection keeps requests away.";
+    EndpointInFlight = Gauge "portcullis_endpoint_in_flight" "" ["backend", "endpoint"]
+        "Requests under way.";
+    EndpointRequests = Counter "portcullis_endpoint_requests" "" ["backend", "endpoint"]
+        "Requests started.";
+    EndpointConnectFailures = Counter "portcullis_endpoint_connect_failures" ""
+        ["backend", "endpoint"]
+        "Connections that could not be made.";
+    EndpointTransitions = Counter "portcullis_endpoint_transitions" "" ["backend", "endpoint"]
+        "Changes between up and down.";
+    LimitDecisions = Counter "portcullis_limit_decisions" "" ["limit", "decision"]
+        "Requests that a limit allowed or refused.";
+    LimitKeys = Gauge "portcullis_limit_keys" "" ["limit"]
+        "Keys that a limit remembers.";
+    LimitKeysEvicted = Counter "portcullis_limit_keys_evicted" "" ["limit"]
+        "Keys forgotten early because keys_max was reached.";
+    Deadlines = Counter "portcullis_deadlines" "" ["kind"]
+        "Deadlines that passed.";
+    Bounds = Counter "portcullis_bounds" "" ["bound"]
+        "Times that a limit of the gateway itself was hit.";
+    Panics = Counter "portcullis_panics" "" []
+        "Requests that ended in a panic.";
+    Reloads = Counter "portcullis_reloads" "" ["result"]
+        "Configurations loaded and refused.";
+    ReloadLastSuccess = Gauge "portcullis_reload_last_success_timestamp_seconds" "seconds" []
+        "When the configuration that serves began to serve.";
+    ConfigNumber = Gauge "portcullis_config_number" "" []
+        "The N of config@N in the access log.";
+    ConfigInfo = Info "portcullis_config" "" ["version"]
+        "The configuration that serves.";
+    CertificateExpiry = Gauge "portcullis_tls_certificate_expiry_timestamp_seconds" "seconds"
+        ["certificate"]
+        "When a certificate ends.";
+    LogLines = Counter "portcullis_log_lines" "" ["result"]
+        "Lines of the access log, written and dropped.";
+    BuildInfo = Info "portcullis_build" "" ["version"]
+        "The version that runs.";
+    ProcessStartTime = Gauge "process_start_time_seconds" "seconds" []
+        "When the process started.";
+    ProcessMemory = Gauge "process_resident_memory_bytes" "bytes" []
+        "Resident memory.";
+    ProcessOpenFds = Gauge "process_open_fds" "" []
+        "Open file descriptors.";
+}
