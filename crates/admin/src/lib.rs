@@ -1,1 +1,28 @@
-//! (empty)
+//! Probes and the admin API, on a thread and runtime of their own, so that looking never slows
+//! traffic.
+//!
+//! Probes are read-only and open; the admin API is a Unix socket that only the gateway's user can
+//! open, or an address that wants a token. What there is to see comes through [`View`].
+
+mod answer;
+mod server;
+
+pub use server::{Access, Bind, Server, start};
+
+/// What can be looked at. Called on the admin thread only.
+pub trait View: Send + Sync + 'static {
+    /// Whether the gateway takes traffic, and details for people.
+    fn ready(&self) -> (bool, serde_json::Value);
+
+    /// Appends the OpenMetrics text.
+    fn metrics(&self, out: &mut String);
+
+    /// The serving configuration as written. Secrets are references there, never values.
+    fn config(&self) -> serde_json::Value;
+
+    /// The compiled route table.
+    fn routes(&self) -> serde_json::Value;
+
+    /// Program and configuration.
+    fn version(&self) -> serde_json::Value;
+}

@@ -72,6 +72,13 @@ pub enum Lease<'a> {
     Wait(LocalFuture<'a, Result<Grant, Unavailable>>),
 }
 
+/// Who makes the gateway's own requests, away from the workers.
+pub trait Fetcher: std::fmt::Debug + Send + Sync {
+    fn fetch(&self, fetch: Fetch) -> FetchFuture;
+}
+
+pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Fetched, Unavailable>> + Send>>;
+
 pub trait Services {
     fn now(&self) -> Now;
 

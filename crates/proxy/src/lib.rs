@@ -29,4 +29,4 @@ mod worker;
 
 pub use clock::Clock;
 pub use gateway::{BindError, Gateway, Options, StartError};
-pub use services::{FetchFuture, Fetcher, World, fill_random};
+pub use services::{World, fill_random};

@@ -1,22 +1,15 @@
 //! The policies' door to the world, as a worker opens it.
 
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use portcullis_core::Now;
 use portcullis_core::limit::{Grantor, LimitKey, LimitSpec};
-use portcullis_core::services::{Fetch, Fetched, Lease, LocalFuture, Services, Unavailable};
+use portcullis_core::services::{
+    Fetch, Fetched, Fetcher, Lease, LocalFuture, Services, Unavailable,
+};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-
-/// Who makes the gateway's own requests. They run elsewhere than on a worker.
-pub trait Fetcher: fmt::Debug + Send + Sync {
-    fn fetch(&self, fetch: Fetch) -> FetchFuture;
-}
-
-pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Fetched, Unavailable>> + Send>>;
 
 /// Jobs offloaded at once, over all workers. More wait their turn.
 const JOBS_MAX: usize = 64;

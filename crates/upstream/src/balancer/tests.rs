@@ -79,7 +79,7 @@ fn load_settles_in_proportion_to_the_weights() {
     let weights = [8, 4, 2, 1];
     let balancer = balancer(Algorithm::LeastRequests, &weights);
     let mut mix = Mix::new(seed);
-    let mut flying: Vec<InFlight<'_>> = Vec::new();
+    let mut flying: Vec<InFlight> = Vec::new();
     for _ in 0..20_000 {
         if flying.len() == 200 {
             flying.swap_remove(mix.below(200) as usize);
