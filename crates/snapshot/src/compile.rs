@@ -74,7 +74,9 @@ pub fn compile(
     let routes = compiler.routes(&listeners);
     let router = compiler.router(&routes);
     compiler.check_clear_text(&listeners, &routes);
-    compiler.unused();
+    if compiler.with.findings.errors() == errors_before {
+        compiler.unused();
+    }
     let mut authenticators: Vec<_> = compiler.auth.into_values().flatten().collect();
     authenticators.sort_by(|a, b| a.name.cmp(&b.name));
     let certificates = compiler.certificates;
@@ -152,7 +154,7 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    /// What nobody names is most likely a slip.
+    /// What nobody names is most likely a slip; where there are errors, it may be named in vain.
     fn unused(&mut self) {
         let config: &'a Config = self.config;
         let backends = config.backends.iter().map(|one| ("backends", &one.name, one.span));

@@ -42,6 +42,8 @@ pub enum Outcome<'a> {
     Continue,
     Reply(&'a Reply),
     Refuse(&'a Problem),
+    /// As [`Verdict::Unknown`].
+    Unknown(&'a str),
 }
 
 /// Watches a decision being made. `()` watches nothing and costs nothing.
@@ -99,13 +101,13 @@ pub async fn decide<O: Observer>(
     let verdict = 'verdict: {
         let mut collected = None;
         for placed in &route.policies {
-            seen += 1;
             if let BodyUse::Buffered { bytes_max } = placed.policy.request_body()
                 && let Err(problem) =
                     buffer(route, bytes_max, exchange, body, services, &mut collected).await
             {
                 break 'verdict Verdict::Refuse(problem);
             }
+            seen += 1;
             if let Some(verdict) = run(placed, exchange, services, observer).await {
                 break 'verdict verdict;
             }
@@ -141,6 +143,7 @@ async fn run<O: Observer>(
     if waited {
         exchange.now = services.now();
         if let Some(needs) = observer.needs() {
+            observer.after(placed, Outcome::Unknown(&needs), true);
             return Some(Verdict::Unknown { needs });
         }
     }

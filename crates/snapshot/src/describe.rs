@@ -37,7 +37,14 @@ pub struct Coverage {
     pub optional: usize,
     pub public: usize,
     /// Every route that somebody may use without a credential, and why.
-    pub open: Vec<(String, String)>,
+    pub open: Vec<OpenRoute>,
+}
+
+/// A route that nobody has to authenticate for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenRoute {
+    pub route: String,
+    pub reason: String,
 }
 
 /// The route table, in the order of the configuration.
@@ -88,8 +95,110 @@ pub fn coverage(snapshot: &Snapshot) -> Coverage {
             Access::Public { .. } => coverage.public += 1,
         }
         if let Some(reason) = route.access.public_reason() {
-            coverage.open.push((route.name.to_string(), reason.to_owned()));
+            let (route, reason) = (route.name.to_string(), reason.to_owned());
+            coverage.open.push(OpenRoute { route, reason });
         }
     }
     coverage
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::explain::explain;
+    use crate::testing::{Files, compiled, exchange};
+
+    const CONFIG: &str = r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+auth: { idp: { token: { header: x-token } }, far: { remote: { header: x-far } } }
+defaults: { auth: idp }
+routes:
+  orders: { match: { hosts: ["*.a.com"], path: /o/**, methods: [GET], query: { q: { prefix: v } } }, require: { scopes: [r] }, to: { v1: 3, v2: 1 } }
+  maybe: { match: /m, auth: { optional: idp, reason: better with }, to: v1 }
+  far: { match: /far, auth: far, to: v1 }
+  open: { match: /p, public: for all, respond: { status: 200 } }
+backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
+"#;
+
+    #[test]
+    fn the_route_table_and_who_gets_in_without_a_credential() {
+        let snapshot = compiled(CONFIG, &Files::default()).ok();
+        let rows: Vec<String> = describe(&snapshot)
+            .iter()
+            .map(|row| serde_json::to_string(row).unwrap() + "\n")
+            .collect();
+        expect![[r#"
+            {"route":"orders","matches":["GET *.a.com/o/** [query q: v*]"],"listeners":["http"],"access":"authenticated","auth":["idp"],"scopes":["r"],"policies":["authenticate: auth","authorise: require"],"to":[{"backend":"v1","weight":3},{"backend":"v2","weight":1}]}
+            {"route":"maybe","matches":["*/m"],"listeners":["http"],"access":"optional","auth":["idp"],"scopes":[],"reason":"better with","policies":["authenticate: auth"],"to":[{"backend":"v1","weight":100}]}
+            {"route":"far","matches":["*/far"],"listeners":["http"],"access":"authenticated","auth":["far"],"scopes":[],"policies":["authenticate: auth"],"to":[{"backend":"v1","weight":100}]}
+            {"route":"open","matches":["*/p"],"listeners":["http"],"access":"public","auth":[],"scopes":[],"reason":"for all","policies":["forward: respond"],"to":[]}
+        "#]].assert_eq(&rows.concat());
+        expect![[r#"
+            {
+              "authenticated": 2,
+              "optional": 1,
+              "public": 1,
+              "open": [
+                {
+                  "route": "maybe",
+                  "reason": "better with"
+                },
+                {
+                  "route": "open",
+                  "reason": "for all"
+                }
+              ]
+            }"#]]
+        .assert_eq(&serde_json::to_string_pretty(&coverage(&snapshot)).unwrap());
+    }
+
+    #[test]
+    fn a_decision_is_explained_step_by_step() {
+        let snapshot = compiled(CONFIG, &Files::default()).ok();
+        let traces: Vec<String> =
+            ["GET http://x.a.com/o/1?q=v1 x-token:good-me", "GET http://x/far x-far:good-me"]
+                .iter()
+                .map(|request| {
+                    let (decision, trace) = explain(&snapshot, &mut exchange(&snapshot, request));
+                    let trace = serde_json::to_string_pretty(&trace).unwrap();
+                    format!("{request} {:?}\n{trace}\n", decision.verdict)
+                })
+                .collect();
+        expect![[r#"
+            GET http://x.a.com/o/1?q=v1 x-token:good-me Refuse(Problem { code: Code { name: "insufficient-scope", status: 403, title: "The credentials do not permit this", fault: Client }, detail: "idp/me lacks the scope `r`", fields: [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"r\"")] })
+            {
+              "route": "orders",
+              "steps": [
+                {
+                  "phase": "authenticate",
+                  "policy": "auth",
+                  "outcome": "continue",
+                  "waited": false
+                },
+                {
+                  "phase": "authorise",
+                  "policy": "require",
+                  "outcome": "403 insufficient-scope",
+                  "detail": "idp/me lacks the scope `r`",
+                  "waited": false
+                }
+              ]
+            }
+            GET http://x/far x-far:good-me Unknown { needs: "https://idp.example.com/keys" }
+            {
+              "route": "far",
+              "steps": [
+                {
+                  "phase": "authenticate",
+                  "policy": "auth",
+                  "outcome": "unknown",
+                  "detail": "needs https://idp.example.com/keys",
+                  "waited": true
+                }
+              ]
+            }
+        "#]].assert_eq(&traces.concat());
+    }
 }

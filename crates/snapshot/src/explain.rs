@@ -27,7 +27,7 @@ pub struct Trace {
 pub struct TraceStep {
     pub phase: &'static str,
     pub policy: &'static str,
-    /// `continue`, the status of a reply, or the status and code of a problem.
+    /// `continue`, the status of a reply, the status and code of a problem, or `unknown`.
     pub outcome: String,
     /// For the operator only.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -52,6 +52,7 @@ impl Observer for Explain {
         let (outcome, detail) = match outcome {
             Outcome::Continue => ("continue".to_owned(), String::new()),
             Outcome::Reply(reply) => (reply.head.status.as_u16().to_string(), String::new()),
+            Outcome::Unknown(needs) => ("unknown".to_owned(), format!("needs {needs}")),
             Outcome::Refuse(problem) => {
                 (format!("{} {}", problem.code.status, problem.code.name), problem.detail.clone())
             }

@@ -14,13 +14,15 @@ pub mod question;
 pub mod require;
 pub mod router;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 mod version;
 
 pub use backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader};
 pub use compile::{CompileContext, compile};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
-pub use describe::{Coverage, RouteRow, TargetRow, coverage, describe};
+pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use explain::{Explain, Trace, TraceStep, explain};
 pub use inline_tests::{TestReport, run_tests};
 pub use listener::{Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect};

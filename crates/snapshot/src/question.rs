@@ -73,7 +73,7 @@ impl Question {
         let digits = self.request.authority.rsplit(':').next().and_then(|p| p.parse::<u16>().ok());
         let port = digits.unwrap_or(if https { 443 } else { 80 });
         let on_port = move |listener: &Arc<Listener>| listener.bind.port() == port;
-        let exact = snapshot.listeners.iter().filter(speaks).any(|listener| on_port(listener));
+        let exact = snapshot.listeners.iter().filter(speaks).any(on_port);
         let all = snapshot.listeners.iter().filter(speaks);
         all.filter(move |listener| !exact || on_port(listener))
     }
@@ -111,7 +111,7 @@ impl Question {
         let (authority, host) = canonical_authority(&self.request.authority, scheme)?;
         head.authority = head.fields.intern(authority.as_bytes());
         head.host = Span::new(head.authority.start as usize, head.authority.start as usize + host);
-        let rules = listener.paths.path_rules(authority[..host].as_bytes());
+        let rules = listener.paths.path_rules(&authority.as_bytes()[..host]);
         let (path, query) = path::split_query(self.request.target.as_bytes());
         let path = canonical_path(path, &rules)?;
         head.set_path(&path);

@@ -63,8 +63,20 @@ mod tests {
 
     #[test]
     fn all_scopes_must_be_there() {
-        check(Some(&["orders:write", "x", "orders:read"]), &expect![[""]]);
-        check(Some(&["orders:write", "orders:readx"]), &expect![[""]]);
-        check(None, &expect![[""]]);
+        check(Some(&["orders:write", "x", "orders:read"]), &expect!["continue"]);
+        check(
+            Some(&["orders:write", "orders:readx"]),
+            &expect![[r#"
+            insufficient-scope
+            [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"orders:read orders:write\"")]
+            idp/shop lacks the scope `orders:read`"#]],
+        );
+        check(
+            None,
+            &expect![[r#"
+            credentials-missing
+            [("www-authenticate", "Bearer")]
+        "#]],
+        );
     }
 }

@@ -1,1 +1,166 @@
+use expect_test::{Expect, expect};
+use portcullis_core::services::Services as _;
 
+use super::*;
+use crate::decide::{NoBody, Verdict, decide};
+use crate::snapshot::Snapshot;
+use crate::testing::{Files, World, compiled, exchange, now_or_never};
+
+fn snapshot() -> Snapshot {
+    compiled(
+        r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+auth:
+  idp: { token: { header: x-token } }
+  also: { token: { header: x-token } }
+  keys: { token: { header: x-key } }
+  far: { remote: { header: x-far } }
+defaults: { auth: [idp, keys, far] }
+routes:
+  any: { match: /any, to: one }
+  both: { match: /both, auth: [idp, also], to: one }
+  maybe: { match: /maybe, auth: { optional: idp, reason: better with }, to: one }
+  kept: { match: /kept, auth: idp, forward_credential: true, to: one }
+backends: { one: "http://10.0.0.1" }
+"#,
+        &Files::default(),
+    )
+    .ok()
+}
+
+fn ask(snapshot: &Snapshot, world: &World, request: &str) -> String {
+    let mut exchange = exchange(snapshot, request);
+    let decision = now_or_never(decide(snapshot, &mut exchange, &mut NoBody, world, &mut ()));
+    let fields = |exchange: &Exchange| {
+        let names = exchange.request.fields.iter().map(|(name, _)| name.to_vec());
+        names.map(|name| String::from_utf8(name).unwrap()).collect::<Vec<_>>().join(" ")
+    };
+    match decision.verdict {
+        Verdict::Forward { .. } => {
+            let caller = exchange.identity.as_ref().map_or("nobody", |identity| &identity.key);
+            format!("{caller}, sending on [{}]", fields(&exchange))
+        }
+        Verdict::Refuse(problem) => {
+            format!("{} {:?} {}", problem.code.name, problem.fields, problem.detail)
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn check(requests: &[&str], expected: &Expect) {
+    let (snapshot, world) = (snapshot(), World::default());
+    let all: Vec<String> = requests
+        .iter()
+        .map(|request| format!("{request}\n  {}\n", ask(&snapshot, &world, request)))
+        .collect();
+    expected.assert_eq(&all.concat());
+}
+
+#[test]
+fn exactly_one_credential_and_a_good_one() {
+    check(
+        &[
+            "GET http://h/any",
+            "GET http://h/any x-token:good-me",
+            "GET http://h/any x-key:good-me",
+            "GET http://h/any x-far:good-me",
+            "GET http://h/any x-token:bad",
+            "GET http://h/any x-far:bad",
+            "GET http://h/any x-token:foreign",
+            "GET http://h/any x-token:good-me x-key:good-me",
+            "GET http://h/any x-token:good-me x-key:bad",
+            "GET http://h/any x-token:good-me x-key:foreign",
+            "GET http://h/any x-token:good-me authorization:a authorization:b",
+        ],
+        &expect![[r#"
+            GET http://h/any
+              credentials-missing [("www-authenticate", "Token realm=\"idp\", Token realm=\"keys\", Remote")] 
+            GET http://h/any x-token:good-me
+              idp/me, sending on []
+            GET http://h/any x-key:good-me
+              keys/me, sending on []
+            GET http://h/any x-far:good-me
+              far/me, sending on []
+            GET http://h/any x-token:bad
+              credentials-invalid [("www-authenticate", "Token realm=\"idp\", Token realm=\"keys\", Remote")] idp does not know `bad`
+            GET http://h/any x-far:bad
+              credentials-invalid [("www-authenticate", "Token realm=\"idp\", Token realm=\"keys\", Remote")] far does not know `bad`
+            GET http://h/any x-token:foreign
+              credentials-invalid [("www-authenticate", "Token realm=\"idp\", Token realm=\"keys\", Remote")] no authenticator of this route knows the credential
+            GET http://h/any x-token:good-me x-key:good-me
+              credentials-ambiguous [] 
+            GET http://h/any x-token:good-me x-key:bad
+              credentials-ambiguous [] 
+            GET http://h/any x-token:good-me x-key:foreign
+              credentials-ambiguous [] 
+            GET http://h/any x-token:good-me authorization:a authorization:b
+              credentials-ambiguous [] 
+        "#]],
+    );
+}
+
+#[test]
+fn one_credential_may_be_for_either_of_two() {
+    check(
+        &["GET http://h/both x-token:good-me", "GET http://h/both x-token:bad"],
+        &expect![[r#"
+        GET http://h/both x-token:good-me
+          idp/me, sending on []
+        GET http://h/both x-token:bad
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\", Token realm=\"also\"")] also does not know `bad`
+    "#]],
+    );
+}
+
+#[test]
+fn optional_means_left_out_not_bad() {
+    check(
+        &[
+            "GET http://h/maybe",
+            "GET http://h/maybe x-token:good-me",
+            "GET http://h/maybe x-token:bad",
+            "GET http://h/kept x-token:good-me",
+        ],
+        &expect![[r#"
+            GET http://h/maybe
+              nobody, sending on []
+            GET http://h/maybe x-token:good-me
+              idp/me, sending on []
+            GET http://h/maybe x-token:bad
+              credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] idp does not know `bad`
+            GET http://h/kept x-token:good-me
+              idp/me, sending on [x-token]
+        "#]],
+    );
+}
+
+#[test]
+fn many_failures_slow_an_address_and_never_a_known_credential() {
+    let (snapshot, world) = (snapshot(), World::default());
+    let code =
+        |request: &str| ask(&snapshot, &world, request).split(' ').next().unwrap().to_owned();
+    for _ in 0..20 {
+        assert_eq!(code("GET http://h/any x-far:bad"), "credentials-invalid");
+    }
+    assert_eq!(code("GET http://h/any x-far:bad"), "authentication-slowed");
+    // Nobody is asked any more, not even about a credential that would have turned out good.
+    let asked = world.asked.borrow().len();
+    assert_eq!(code("GET http://h/any x-far:good-me"), "authentication-slowed");
+    assert_eq!(world.asked.borrow().len(), asked);
+    assert_eq!(code("GET http://h/any x-token:good-me"), "idp/me,");
+    let mut elsewhere = exchange(&snapshot, "GET http://h/any x-far:good-me");
+    elsewhere.client_ip = "198.51.100.9".parse().unwrap();
+    let decision = now_or_never(decide(&snapshot, &mut elsewhere, &mut NoBody, &world, &mut ()));
+    assert!(matches!(decision.verdict, Verdict::Forward { .. }));
+    assert_eq!(elsewhere.now, world.now());
+}
+
+#[test]
+fn addresses_of_one_ipv6_network_count_as_one() {
+    let key = |text: &str| address_key(text.parse().unwrap());
+    assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:1"));
+    assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+    assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+    assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
+}

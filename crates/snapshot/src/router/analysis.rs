@@ -184,8 +184,8 @@ impl Analysis<'_> {
         if listeners == 0 {
             return Common::Nothing;
         }
-        let headers = self.fresh.values(a.headers.iter().chain(&b.headers));
-        let query = self.fresh.values(a.query.iter().chain(&b.query));
+        let headers = self.fresh.values(&a.headers, &b.headers);
+        let query = self.fresh.values(&a.query, &b.query);
         let (headers, query) = match (headers, query) {
             (Values::Never, _) | (_, Values::Never) => return Common::Nothing,
             (Values::Some(headers), Values::Some(query)) => (headers, query),
@@ -258,8 +258,8 @@ impl Analysis<'_> {
 
     fn reach(&mut self, number: usize, host: &HostPattern) -> Reach {
         let pattern = &self.patterns[number];
-        let headers = self.fresh.values(pattern.headers.iter());
-        let query = self.fresh.values(pattern.query.iter());
+        let headers = self.fresh.values(&pattern.headers, &[]);
+        let query = self.fresh.values(&pattern.query, &[]);
         let (headers, query) = match (headers, query) {
             (Values::Never, _) | (_, Values::Never) => return Reach::Never,
             (Values::Some(headers), Values::Some(query)) => (headers, query),
@@ -268,9 +268,9 @@ impl Analysis<'_> {
         let open = Example { headers, query, host: self.fresh.host(host), ..Example::default() };
         let Some(tree) = self.router.tree(host) else { return Reach::Unknown(None) };
         let mut outcome = Outcome::default();
-        for example in self.openings(number, open) {
+        for example in self.openings(number, &open) {
             let done = if matches!(pattern.path, PathPattern::Regex(_)) {
-                self.try_expression(number, tree, example, &mut outcome)
+                self.try_expression(number, tree, &example, &mut outcome)
             } else {
                 self.fresh.paths(&pattern.path, tree.depth).into_iter().any(|path| {
                     self.try_request(number, Example { path, ..example.clone() }, &mut outcome)
@@ -288,7 +288,7 @@ impl Analysis<'_> {
 
     /// One example without a path for each listener and method that the pattern names; the
     /// presentable ones first.
-    fn openings(&self, number: usize, open: Example) -> Vec<Example> {
+    fn openings(&self, number: usize, open: &Example) -> Vec<Example> {
         let candidate = self.candidate(number);
         let methods: Vec<String> = if candidate.methods.is_any() {
             vec!["GET".to_owned(), self.fresh.method.clone()]
@@ -324,7 +324,7 @@ impl Analysis<'_> {
         &mut self,
         number: usize,
         tree: &Tree,
-        example: Example,
+        example: &Example,
         outcome: &mut Outcome,
     ) -> bool {
         let path = &self.patterns[number].path;
@@ -343,7 +343,7 @@ impl Analysis<'_> {
                 return false;
             }
         }
-        let better = better_paths(self.router, self.patterns, number, tree, &example);
+        let better = better_paths(self.router, self.patterns, number, tree, example);
         match self.languages.outside(path, &better) {
             Search::Word(word) => self.try_request(number, with(word), outcome),
             Search::Empty => false,

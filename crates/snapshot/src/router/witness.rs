@@ -151,17 +151,14 @@ impl Fresh {
         })
     }
 
-    /// One value for every name that fulfils all conditions on it.
-    pub(super) fn values<'a>(
-        &self,
-        conditions: impl Iterator<Item = &'a Condition> + Clone,
-    ) -> Values {
+    /// One value for every name that fulfils all conditions on it, of both lists.
+    pub(super) fn values(&self, one: &[Condition], other: &[Condition]) -> Values {
         let mut values: Vec<(String, String)> = Vec::new();
-        for condition in conditions.clone() {
+        for condition in one.iter().chain(other) {
             if values.iter().any(|(name, _)| *name == condition.name) {
                 continue;
             }
-            let same = conditions.clone().filter(|other| other.name == condition.name);
+            let same = one.iter().chain(other).filter(|other| other.name == condition.name);
             match self.value(&same.map(|other| &other.value).collect::<Vec<_>>()) {
                 Search::Word(word) => {
                     let value = String::from_utf8_lossy(&word).into_owned();
