@@ -41,7 +41,8 @@ pub(crate) struct Cors {
     /// Response headers a page may read, beside the few that it always may. Default: none.
     #[serde(default)]
     expose: Vec<Spanned<String>>,
-    /// How long a browser may keep the answer to a preflight; some keep it for less. Default: `10m`.
+    /// How long a browser may keep the answer to a preflight; some keep it for less. Default:
+    /// `10m`.
     #[serde(default = "default_max_age")]
     max_age: Duration,
     /// Whether a page may send cookies and client certificates. Default: `false`.

@@ -18,8 +18,8 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IpFilter {
-    /// Addresses and networks (`192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`) that may pass. Default:
-    /// all. An IPv4 address written as IPv6 (`::ffff:192.0.2.7`) is that IPv4 address.
+    /// Addresses and networks (`192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`) that may pass.
+    /// Default: all. An IPv4 address written as IPv6 (`::ffff:192.0.2.7`) is that IPv4 address.
     #[serde(default)]
     #[schemars(length(min = 1))]
     allow: Option<Vec<Spanned<String>>>,

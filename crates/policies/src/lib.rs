@@ -4,6 +4,7 @@
 //! other, the route or the backend, and only the binary knows them. Adding one is adding its file,
 //! its module, its line in [`ALL`] and its page in `docs/policies/`.
 
+pub mod auth;
 mod cors;
 mod deny;
 pub mod grantor;
@@ -18,7 +19,6 @@ mod sip;
 mod table;
 mod template;
 #[cfg(test)]
-#[expect(dead_code, unused_imports, reason = "the authenticators will use the rest")]
 mod testing;
 
 use portcullis_core::Policy;
@@ -37,7 +37,8 @@ pub const ALL: &[Entry<dyn Policy>] = &[
 ];
 
 /// What an entry of `auth:` may be, in alphabetical order.
-pub const AUTH: &[Entry<dyn Authenticator>] = &[];
+pub const AUTH: &[Entry<dyn Authenticator>] =
+    &[Entry::auth::<auth::api_keys::ApiKeys>(), Entry::auth::<auth::jwt::Jwt>()];
 
 /// One entry of `limits:`.
 pub const LIMIT: &Entry<dyn Policy> = &Entry::policy::<limits::Limit>();

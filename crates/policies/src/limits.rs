@@ -203,8 +203,8 @@ impl Compiled {
     }
 }
 
-/// Writes `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), in the place of
-/// any that a backend has written: the client talks to the gateway.
+/// Writes `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers), in the place
+/// of any that a backend has written: the client talks to the gateway.
 fn tell(standing: &Standing, response: &mut ResponseHead) {
     let fields = &mut response.fields;
     fields.set(b"ratelimit-policy", standing.policy.as_bytes());

@@ -30,8 +30,8 @@ pub(crate) struct Redirect {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongRedirect {
-    /// Where to: an absolute URL (`https://www.example.com/new`) or a path (`/new`). `{name}` in its
-    /// path is what the route's path captured under that name.
+    /// Where to: an absolute URL (`https://www.example.com/new`) or a path (`/new`). `{name}` in
+    /// its path is what the route's path captured under that name.
     to: Spanned<String>,
     /// 301, 302, 303, 307 or 308. 307 and 308 keep the method and the body; 301 and 308 are
     /// remembered by clients, some for ever. Default: 307.

@@ -25,8 +25,8 @@ pub(crate) struct Respond {
     #[serde(default = "default_status")]
     #[schemars(range(min = 200, max = 599))]
     status: u16,
-    /// The body: a text, or `file:PATH`, which is read again when it changes; at most 1 MiB. Default:
-    /// none.
+    /// The body: a text, or `file:PATH`, which is read again when it changes; at most 1 MiB.
+    /// Default: none.
     #[serde(default)]
     body: Option<Spanned<String>>,
     /// Media type of the body. Default: `text/plain; charset=utf-8`.

@@ -26,8 +26,8 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rewrite {
-    /// Takes this off the beginning: `/shop` makes `/shop/cart` into `/cart` and `/shop` into `/`. A
-    /// path that does not begin with these segments (`/shopping`) stays as it is.
+    /// Takes this off the beginning: `/shop` makes `/shop/cart` into `/cart` and `/shop` into `/`.
+    /// A path that does not begin with these segments (`/shopping`) stays as it is.
     #[serde(default)]
     strip_prefix: Option<Spanned<String>>,
     /// Puts another beginning in the place of one, by whole segments.
@@ -59,8 +59,8 @@ struct Prefix {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Replace {
-    /// The expression, in the syntax of the Rust crate `regex`; it sees the canonical path. Begin it
-    /// with `^` and end it with `$` where the whole path is meant.
+    /// The expression, in the syntax of the Rust crate `regex`; it sees the canonical path. Begin
+    /// it with `^` and end it with `$` where the whole path is meant.
     #[serde(rename = "match")]
     pattern: Spanned<String>,
     /// The replacement. `$1` or `${name}` is what a group captured, `$$` is a dollar sign.

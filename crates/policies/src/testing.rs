@@ -6,6 +6,7 @@
 //! outcome; then `>` the request if it was changed, `<` what was added to the answer.
 
 mod clock;
+pub(crate) mod issuer;
 mod services;
 
 use std::cell::RefCell;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use http::StatusCode;
-use portcullis_core::auth::Authenticator;
+use portcullis_core::auth::{Authenticator, Verify};
 use portcullis_core::carry::Carry;
 use portcullis_core::exchange::{Params, RequestId};
 use portcullis_core::finding::Findings;
@@ -99,13 +100,14 @@ impl World {
         compiled.ok_or_else(|| print_findings(&findings))
     }
 
-    /// What a compile finds, errors or not.
-    pub(crate) fn findings(&self, compile: impl FnOnce(&mut Compile<'_>)) -> String {
-        let mut findings = Findings::new();
-        let mut carry = self.carry.borrow_mut();
-        let sources = Files(&self.files);
-        compile(&mut Compile { findings: &mut findings, carry: &mut carry, sources: &sources });
-        print_findings(&findings)
+    /// Verifies the credential of a request that need not wait; printed.
+    pub(crate) fn verify(&self, auth: &dyn Authenticator, line: &str) -> String {
+        let exchange = self.exchange(line);
+        let verified = match auth.verify(&exchange, &self.services) {
+            Verify::Done(verified) => verified,
+            Verify::Wait(future) => ready(future).expect("a verification that does not wait"),
+        };
+        print_verified(verified)
     }
 
     /// The snapshot that was compiled last begins to serve.
@@ -195,6 +197,22 @@ pub(crate) fn print_problem(problem: &Problem) -> String {
         detail => format!(" | {detail}"),
     };
     format!("{} {}{detail}", problem.code.status, problem.code.name)
+}
+
+pub(crate) fn print_verified(verified: Result<Arc<Identity>, Problem>) -> String {
+    let identity = match verified {
+        Ok(identity) => identity,
+        Err(problem) => {
+            let fields = problem.fields.iter().map(|(name, value)| format!("\n< {name}: {value}"));
+            return print_problem(&problem) + &fields.collect::<String>();
+        }
+    };
+    let tenant = identity.tenant.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+    let scopes = match identity.scopes.join(" ") {
+        scopes if scopes.is_empty() => scopes,
+        scopes => format!(" for {scopes}"),
+    };
+    format!("{}{tenant}{scopes}", identity.key)
 }
 
 fn print_reply(reply: &Reply) -> String {

@@ -1,0 +1,129 @@
+//! A JSON Web Key Set (RFC 7517), as far as it can verify.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A set with more is refused: whoever is tried by one token without a key id is tried with all.
+const KEYS_MAX: usize = 100;
+/// 2048 bits; shorter RSA keys can be broken.
+const RSA_BYTES_MIN: usize = 256;
+
+/// Public keys of an issuer.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    /// Which of an issuer's sets it is; what was verified with another is not remembered.
+    pub(super) version: u64,
+    keys: Vec<VerifyingKey>,
+}
+
+#[derive(Debug)]
+pub(super) struct VerifyingKey {
+    kid: Option<Box<str>>,
+    algorithms: Vec<Algorithm>,
+    pub(super) key: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    keys: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<Box<str>>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl KeySet {
+    /// Reads a key set. Keys that cannot verify signatures (symmetric, for encryption, too short,
+    /// of unknown kinds) are left out, as RFC 7517 §5 asks.
+    ///
+    /// # Errors
+    /// A sentence for the operator: not a key set, or nothing in it can be used.
+    pub(super) fn parse(json: &[u8], version: u64) -> Result<Self, String> {
+        let Document { keys } =
+            serde_json::from_slice(json).map_err(|error| format!("not a JSON key set: {error}"))?;
+        if keys.len() > KEYS_MAX {
+            return Err(format!("{} keys, at most {KEYS_MAX} are read", keys.len()));
+        }
+        let found = keys.len();
+        let keys: Vec<_> = keys.into_iter().filter_map(read).collect();
+        match keys.is_empty() {
+            true => Err(format!("none of {found} keys can verify a signature")),
+            false => Ok(Self { version, keys }),
+        }
+    }
+
+    pub(super) fn knows(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
+    /// The keys that may have signed this: by id where the token has one, and always by algorithm.
+    pub(super) fn candidates(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &VerifyingKey> {
+        let of_id = move |key: &&VerifyingKey| kid.is_none() || key.kid.as_deref() == kid;
+        self.keys.iter().filter(of_id).filter(move |key| key.algorithms.contains(&algorithm))
+    }
+}
+
+fn read(jwk: Value) -> Option<VerifyingKey> {
+    let jwk = Jwk::deserialize(jwk).ok()?;
+    if jwk.usage.is_some_and(|usage| usage != "sig") {
+        return None;
+    }
+    if jwk.key_ops.is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
+        return None;
+    }
+    let (mut algorithms, key) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("RSA", _) => {
+            let n = URL_SAFE_NO_PAD.decode(jwk.n?.trim_end_matches('=')).ok()?;
+            let e = URL_SAFE_NO_PAD.decode(jwk.e?.trim_end_matches('=')).ok()?;
+            if n.iter().skip_while(|byte| **byte == 0).count() < RSA_BYTES_MIN {
+                return None;
+            }
+            let key = DecodingKey::from_rsa_raw_components(&n, &e);
+            (
+                vec![
+                    Algorithm::RS256,
+                    Algorithm::RS384,
+                    Algorithm::RS512,
+                    Algorithm::PS256,
+                    Algorithm::PS384,
+                    Algorithm::PS512,
+                ],
+                key,
+            )
+        }
+        ("EC", Some(curve @ ("P-256" | "P-384"))) => {
+            let algorithm = if curve == "P-256" { Algorithm::ES256 } else { Algorithm::ES384 };
+            let key = DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?;
+            (vec![algorithm], key)
+        }
+        ("OKP", Some("Ed25519")) => {
+            (vec![Algorithm::EdDSA], DecodingKey::from_ed_components(&jwk.x?).ok()?)
+        }
+        _ => return None,
+    };
+    if let Some(name) = jwk.alg {
+        // RFC 9864 names the curve.
+        let only = if name == "Ed25519" { "EdDSA" } else { &name };
+        let only: Algorithm = only.parse().ok()?;
+        algorithms.retain(|algorithm| *algorithm == only);
+    }
+    (!algorithms.is_empty()).then_some(VerifyingKey { kid: jwk.kid, algorithms, key })
+}

@@ -1,0 +1,276 @@
+//! What is read of a token, and what is demanded of it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, Validation, decode};
+use memchr::memmem::Finder;
+use portcullis_core::{Identity, Now};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use super::keys::VerifyingKey;
+
+/// A header is an algorithm and some names.
+const HEADER_BYTES_MAX: usize = 4 << 10;
+/// A client's name goes into header fields, keys and every log line.
+const NAME_BYTES_MAX: usize = 256;
+
+pub(super) type Claims = Map<String, Value>;
+
+/// What a token says of itself before anything is verified.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawHeader<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    kid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    typ: Option<Cow<'a, str>>,
+    crit: Option<IgnoredAny>,
+}
+
+impl Header {
+    /// # Errors
+    /// For the log: why it cannot be a token of ours.
+    pub(super) fn read(token: &[u8]) -> Result<Self, &'static str> {
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (Some(header), Some(_), Some(_), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err("not a signed token: three parts are needed");
+        };
+        if header.len() > HEADER_BYTES_MAX {
+            return Err("the token's header is too long");
+        }
+        let json = URL_SAFE_NO_PAD.decode(header).map_err(|_| "the header is not base64url")?;
+        let raw: RawHeader<'_> =
+            serde_json::from_slice(&json).map_err(|_| "the header is not a JOSE header")?;
+        // RFC 7515 §4.1.11: what is critical and not understood must be refused.
+        if raw.crit.is_some() {
+            return Err("the header has `crit`");
+        }
+        // RFC 8725 §3.11: tokens for other purposes say so.
+        let media_type = raw.typ.as_deref().unwrap_or("JWT");
+        let kind = match media_type.get(..12) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("application/") => &media_type[12..],
+            _ => media_type,
+        };
+        if !kind.eq_ignore_ascii_case("JWT") && !kind.eq_ignore_ascii_case("at+jwt") {
+            return Err("the token's `typ` is that of another kind of token");
+        }
+        let algorithm = raw.alg.parse().map_err(|_| "the token's algorithm is not known")?;
+        Ok(Self { algorithm, kid: raw.kid.map(Cow::into_owned) })
+    }
+}
+
+/// Where a claim is: its name, or a dotted path to it.
+pub(super) type ClaimPath = Box<str>;
+
+/// What is demanded of tokens, and what they are taken for.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) auth: Arc<str>,
+    pub(super) issuer: String,
+    /// What the library checks, for each algorithm that is allowed.
+    validations: Vec<(Algorithm, Validation)>,
+    pub(super) clock_skew: Duration,
+    pub(super) client: Option<ClaimPath>,
+    pub(super) tenant: Option<ClaimPath>,
+    pub(super) scopes: Option<ClaimPath>,
+}
+
+/// A token whose every claim is in order, but for the time.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) identity: Identity,
+    /// Expiry and clock skew, since 1970.
+    pub(super) usable_until: Duration,
+}
+
+impl Rules {
+    pub(super) fn new(
+        auth: &str,
+        issuer: &str,
+        audience: &[String],
+        algorithms: &[Algorithm],
+    ) -> Self {
+        let validation = |algorithm: Algorithm| {
+            let mut validation = Validation::new(algorithm);
+            validation.set_issuer(&[issuer]);
+            validation.set_audience(audience);
+            // Without this, a token that lacks one of them would pass.
+            validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+            // The library would ask the operating system for the time; see `accept`.
+            validation.validate_exp = false;
+            validation.validate_nbf = false;
+            (algorithm, validation)
+        };
+        Self {
+            auth: auth.into(),
+            issuer: issuer.to_owned(),
+            validations: algorithms.iter().map(|algorithm| validation(*algorithm)).collect(),
+            clock_skew: Duration::ZERO,
+            client: None,
+            tenant: None,
+            scopes: None,
+        }
+    }
+
+    /// # Errors
+    /// For the log.
+    pub(super) fn admits(&self, header: &Header) -> Result<(), &'static str> {
+        match self.validations.iter().any(|(algorithm, _)| *algorithm == header.algorithm) {
+            true => Ok(()),
+            false => Err("the token's algorithm is not allowed"),
+        }
+    }
+
+    /// Checks signature, issuer and audience.
+    ///
+    /// # Errors
+    /// For the log: what does not hold. Never a part of the token.
+    pub(super) fn verify(
+        &self,
+        token: &[u8],
+        header: &Header,
+        key: &VerifyingKey,
+    ) -> Result<Claims, &'static str> {
+        use jsonwebtoken::errors::ErrorKind;
+        let allowed = self.validations.iter().find(|(allowed, _)| *allowed == header.algorithm);
+        let (_, validation) = allowed.ok_or("the token's algorithm is not allowed")?;
+        let verified = decode::<Claims>(token, &key.key, validation);
+        verified.map(|data| data.claims).map_err(|error| match error.kind() {
+            ErrorKind::InvalidSignature => "the signature is not good",
+            ErrorKind::InvalidIssuer => "the token is of another issuer",
+            ErrorKind::InvalidAudience => "the token is for another audience",
+            ErrorKind::MissingRequiredClaim(_) => "the token lacks `exp`, `iss` or `aud`",
+            _ => "the token cannot be read",
+        })
+    }
+
+    /// Takes verified claims for an identity. Whether it has expired is for the caller to see.
+    ///
+    /// # Errors
+    /// For the log.
+    pub(super) fn accept(&self, claims: Claims, now: Now) -> Result<Accepted, &'static str> {
+        // The library takes a list with the issuer in it.
+        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+            return Err("the token's `iss` is not the issuer");
+        }
+        let time = |name: &str| claims.get(name).map(|value| seconds(value).ok_or(()));
+        let expires = time("exp").and_then(Result::ok).ok_or("the token's `exp` is no time")?;
+        match time("nbf") {
+            Some(Err(())) => return Err("the token's `nbf` is no time"),
+            Some(Ok(begins)) if begins > now.wall + self.clock_skew => {
+                return Err("the token is not valid yet");
+            }
+            _ => {}
+        }
+        let identity = self.identity(claims)?;
+        Ok(Accepted { identity, usable_until: expires.saturating_add(self.clock_skew) })
+    }
+
+    fn identity(&self, claims: Claims) -> Result<Identity, &'static str> {
+        let mut identity = Identity { claims, ..Identity::default() };
+        let client = match &self.client {
+            Some(path) => text(identity.claim(path)),
+            None => {
+                ["client_id", "azp", "sub"].iter().find_map(|name| text(identity.claims.get(*name)))
+            }
+        };
+        let client = client.ok_or("the token names no client")?;
+        let tenant = self.tenant.as_ref().and_then(|path| text(identity.claim(path)));
+        for name in std::iter::once(&client).chain(&tenant) {
+            if name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+                return Err("the token's client or tenant is not a name");
+            }
+        }
+        let scopes = match &self.scopes {
+            Some(path) => scopes(identity.claim(path)),
+            None => scopes(identity.claims.get("scope").or_else(|| identity.claims.get("scp"))),
+        };
+        let claims = std::mem::take(&mut identity.claims);
+        Ok(Identity { tenant, scopes, claims, ..Identity::new(Arc::clone(&self.auth), client) })
+    }
+}
+
+/// `NumericDate` (RFC 7519 §2): seconds since 1970, which may have a fraction.
+fn seconds(value: &Value) -> Option<Duration> {
+    match value.as_u64() {
+        Some(whole) => Some(Duration::from_secs(whole)),
+        None => value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+    }
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    value?.as_str().filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// One text with spaces between (RFC 8693 §4.2), or a list.
+fn scopes(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(text)) => {
+            text.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+        }
+        Some(Value::Array(items)) => items.iter().filter_map(|item| text(Some(item))).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Tells a token of another issuer from one of ours at a glance.
+///
+/// `"iss":"…"` in base64 looks one of three ways, by where it begins; one of them is found in
+/// nearly every token of ours, without decoding it. What it says is not trusted: it only decides
+/// who is to verify the token.
+#[derive(Debug)]
+pub(super) struct IssuerHint {
+    issuer: String,
+    looks: [Finder<'static>; 3],
+}
+
+#[derive(Deserialize)]
+struct Issued<'a> {
+    #[serde(borrow)]
+    iss: Option<Cow<'a, str>>,
+}
+
+impl IssuerHint {
+    pub(super) fn new(issuer: &str) -> Self {
+        let claim = format!("\"iss\":{}", Value::from(issuer));
+        let looks = [0, 1, 2].map(|offset| {
+            let mut bytes = vec![0; offset];
+            bytes.extend_from_slice(claim.as_bytes());
+            let encoded = STANDARD_NO_PAD.encode(&bytes).replace('+', "-").replace('/', "_");
+            // Only digits that hold nothing but bits of the claim.
+            let whole = (offset * 8).div_ceil(6)..bytes.len() * 8 / 6;
+            Finder::new(&encoded.as_bytes()[whole]).into_owned()
+        });
+        Self { issuer: issuer.to_owned(), looks }
+    }
+
+    /// Whether it is a well-formed token that names another issuer.
+    pub(super) fn is_foreign(&self, token: &[u8]) -> bool {
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (Some(_), Some(payload)) = (parts.next(), parts.next()) else { return false };
+        if self.looks.iter().any(|look| look.find(payload).is_some()) {
+            return false;
+        }
+        if payload.len() > super::TOKEN_BYTES_MAX {
+            return false;
+        }
+        let Ok(json) = URL_SAFE_NO_PAD.decode(payload) else { return false };
+        let issued = serde_json::from_slice::<Issued<'_>>(&json).ok();
+        issued.and_then(|issued| issued.iss).is_some_and(|issuer| issuer != self.issuer)
+    }
+}
