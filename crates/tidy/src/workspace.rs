@@ -46,6 +46,8 @@ impl Source {
         let path = self.path.as_str();
         path.contains("/tests/")
             || path.ends_with("tests.rs")
+            || path.contains("/testing/")
+            || path.ends_with("/testing.rs")
             || path.starts_with("crates/testkit/")
             || path.starts_with("crates/tidy/")
             || path.contains("/benches/")
