@@ -1,10 +1,6 @@
 //! The one place that asks the operating system for the time. Tests move it by hand.
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::disallowed_methods,
-    reason = "this is the clock that everybody else is told by"
-)]
+#![expect(clippy::disallowed_types, reason = "this is the clock that everybody else is told by")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

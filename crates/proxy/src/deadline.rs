@@ -13,7 +13,7 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 
 /// What a task is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub(crate) enum Wait {
     Handshake,
     Head,
     Idle,
@@ -26,7 +26,7 @@ pub enum Wait {
 
 impl Wait {
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::Head => "head",

@@ -22,6 +22,9 @@ use crate::worker::{Handed, Worker};
 /// Connections the kernel may hold for us while we are busy.
 const BACKLOG: i32 = 4096;
 
+/// Connections on their way from one worker to another.
+const HANDED_MAX: usize = 1024;
+
 /// How long the last lines of the access log may take at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
@@ -75,7 +78,7 @@ pub(crate) struct Shared {
     pub(crate) drain: watch::Sender<bool>,
     /// Connections of each worker.
     pub(crate) loads: Vec<AtomicUsize>,
-    pub(crate) inboxes: Vec<mpsc::UnboundedSender<Handed>>,
+    pub(crate) inboxes: Vec<mpsc::Sender<Handed>>,
 }
 
 impl Shared {
@@ -143,7 +146,7 @@ impl Gateway {
         adopt_health(&snapshot, world.clock().mono());
         let active = Arc::new(Active::new(snapshot, sockets, &registry));
         let (inboxes, outlets): (Vec<_>, Vec<_>) =
-            (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+            (0..workers).map(|_| mpsc::channel(HANDED_MAX)).unzip();
         let shared = Arc::new(Shared {
             world,
             log: Mutex::new(log),

@@ -3,6 +3,12 @@
 //! Files in the order in which a request meets them: `listener` → `io` → `h1` or `h2` → `serve` →
 //! `forward` → `pool`, `backend` → `relay` → `finish`. Start reading at [`serve`].
 
+#![expect(
+    clippy::redundant_allocation,
+    reason = "an `Rc` around an `Arc` is cloned for each request without an atomic operation"
+)]
+#![expect(clippy::vec_box, reason = "what is leased moves often, and a box is one word")]
+
 mod backend;
 mod buffer;
 mod client;

@@ -110,8 +110,10 @@ fn admit(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAdd
             let Ok(tcp) = tcp.into_std() else { return };
             loads[other].fetch_add(1, Relaxed);
             let handed = Handed { tcp, peer, listener: Arc::clone(&listener.name) };
-            if worker.shared.inboxes[other].send(handed).is_err() {
+            // A worker that is that far behind gets no more: the connection closes.
+            if worker.shared.inboxes[other].try_send(handed).is_err() {
                 loads[other].fetch_sub(1, Relaxed);
+                place.series.refused(worker.metrics.id());
             }
         }
         _ => {

@@ -23,11 +23,14 @@ struct Idle {
     since: Duration,
 }
 
+/// When a name was looked up, and what was found.
+type Looked = (Duration, Vec<SocketAddr>);
+
 /// Idle connections of one worker, by endpoint; the one used last is used next.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
-    names: RefCell<HashMap<(String, u16), (Duration, Vec<SocketAddr>)>>,
+    names: RefCell<HashMap<(String, u16), Looked>>,
 }
 
 /// The address of the shared state: endpoints live as long as connections to them.
@@ -75,11 +78,6 @@ impl Pool {
             });
             !list.is_empty()
         });
-    }
-
-    /// How many connections are idle.
-    pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
     }
 
     /// The addresses of a name, from the system's resolver; an IP address is its own.

@@ -6,11 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use portcullis_http1::{BodyDecoder, BodyError};
 
-use crate::buffer::{BUFFER_BYTES, Buffers, Inbox};
+use crate::buffer::{Buffers, Inbox};
 use crate::io::Io;
-
-/// Bytes that may wait in `out` before a writer has to flush.
-pub(crate) const OUT_BYTES_MAX: usize = 2 * BUFFER_BYTES;
 
 #[derive(Debug)]
 pub(crate) struct Wire {

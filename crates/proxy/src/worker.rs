@@ -33,6 +33,9 @@ const FREE_MAX: usize = 256;
 /// Between two looks at idle connections to backends.
 const POOL_SWEEP: Duration = Duration::from_secs(1);
 
+/// A listener and the task that accepts on it.
+type Accepting = (Rc<Place>, tokio::task::AbortHandle);
+
 /// A connection that another worker accepted.
 #[derive(Debug)]
 pub(crate) struct Handed {
@@ -52,7 +55,7 @@ pub(crate) struct Worker {
     /// The time of the last sweep; good enough for deadlines.
     coarse: Cell<Duration>,
     active: RefCell<Rc<Arc<Active>>>,
-    pub(crate) places: RefCell<HashMap<Arc<str>, (Rc<Place>, tokio::task::AbortHandle)>>,
+    pub(crate) places: RefCell<HashMap<Arc<str>, Accepting>>,
     slots: RefCell<Vec<Box<Slot>>>,
     desks: RefCell<Vec<Desk<Job>>>,
     random: Cell<u64>,
@@ -65,7 +68,7 @@ impl Worker {
         index: usize,
         shared: Arc<Shared>,
         metrics: WorkerMetrics,
-        handed: mpsc::UnboundedReceiver<Handed>,
+        handed: mpsc::Receiver<Handed>,
         mut stop: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -243,7 +246,7 @@ async fn adopt_each(worker: Rc<Worker>, mut active: watch::Receiver<Arc<Active>>
     }
 }
 
-async fn take_each(worker: Rc<Worker>, mut handed: mpsc::UnboundedReceiver<Handed>) {
+async fn take_each(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
     while let Some(Handed { tcp, peer, listener }) = handed.recv().await {
         let place = worker.places.borrow().get(&listener).map(|(place, _)| Rc::clone(place));
         match (place, tokio::net::TcpStream::from_std(tcp)) {
