@@ -1,7 +1,6 @@
 //! `cargo xtask new-policy NAME`: the file, the two lines of the registry and the page of a policy.
 //!
-//! What it writes compiles and passes its tests and lets every request through; the author says what
-//! it refuses or changes.
+//! What it writes compiles and passes its tests; the author says what it refuses or changes.
 
 use std::fs;
 use std::path::Path;

@@ -11,7 +11,8 @@ pub(crate) fn page(schema: &Value) -> String {
     page.text.push_str(
         "# Configuration reference\n\n\
          This page is generated from the types that read the configuration \
-         (`cargo xtask generate`). `portcullis schema` prints the same as JSON Schema, for editors.\n",
+         (`cargo xtask generate`). `portcullis schema` prints the same as JSON Schema, \
+         for editors.\n",
     );
     page.section("The file", schema);
     while !page.queue.is_empty() {
