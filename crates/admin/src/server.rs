@@ -1,10 +1,13 @@
 //! The thread that serves.
 
 use std::convert::Infallible;
+use std::fmt;
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +16,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::View;
-use crate::answer::answer;
+use crate::answer::{Entrance, answer};
 
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nobody holds one of the few connections for longer, not even by reading slowly.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ pub enum Bind {
 }
 
 /// Who may see what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Access {
     /// `/healthz`, `/ready`, `/metrics`, for everybody.
     Probes,
@@ -41,11 +47,23 @@ pub enum Access {
     Socket,
 }
 
+impl fmt::Debug for Access {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Probes => "Probes",
+            Self::Token(_) => "Token",
+            Self::Socket => "Socket",
+        })
+    }
+}
+
 /// A running server; it stops when dropped.
 #[derive(Debug)]
 pub struct Server {
     address: Option<SocketAddr>,
-    socket: Option<PathBuf>,
+    /// Its path, and what was made there.
+    socket: Option<(PathBuf, FileId)>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -59,11 +77,22 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(path) = &self.socket {
+        // A successor may have put its own socket there meanwhile.
+        if let Some((path, made)) = &self.socket
+            && file_id(path) == Some(*made)
+        {
             // Gone already is as good.
             drop(std::fs::remove_file(path));
         }
     }
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 enum Listener {
@@ -86,14 +115,20 @@ pub fn start(bind: &Bind, access: Access, view: Arc<dyn View>) -> io::Result<Ser
                 let local = listener.local_addr()?;
                 (Listener::Tcp(TcpListener::from_std(listener)?), Some(local), None)
             }
-            Bind::Socket(path) => (Listener::Unix(open_socket(path)?), None, Some(path.clone())),
+            Bind::Socket(path) => {
+                let listener = open_socket(path)?;
+                let made = file_id(path).map(|made| (path.clone(), made));
+                (Listener::Unix(listener), None, made)
+            }
         }
     };
+    let local_only = address.is_none_or(|address| address.ip().is_loopback());
+    let entrance = Entrance { access, local_only, near: true };
     let (stop, stopped) = oneshot::channel();
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = accept(listener, access, view) => {}
+                () = accept(listener, &entrance, view) => {}
                 _ = stopped => {}
             }
         });
@@ -101,34 +136,36 @@ pub fn start(bind: &Bind, access: Access, view: Arc<dyn View>) -> io::Result<Ser
     Ok(Server { address, socket, _stop: stop })
 }
 
-/// A socket that only our own user can open. One that a dead process has left is replaced.
-fn open_socket(path: &PathBuf) -> io::Result<UnixListener> {
-    if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+/// A socket that only our own user can open. One that a dead process has left is replaced; one that
+/// somebody listens on, or anything that is not a socket, is an error.
+fn open_socket(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = |path: &Path| {
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+    };
+    if is_socket(path) && UnixStream::connect(path).is_err() {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Before it listens, so that there is no moment in which another user could connect.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    socket.listen(CONNECTIONS_MAX as i32)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
 }
 
-async fn accept(listener: Listener, access: Access, view: Arc<dyn View>) {
-    let access = Arc::new(access);
+async fn accept(listener: Listener, entrance: &Entrance, view: Arc<dyn View>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let (access, view) = (Arc::clone(&access), Arc::clone(&view));
+        let (mut entrance, view) = (entrance.clone(), Arc::clone(&view));
         let accepted = match &listener {
-            Listener::Tcp(listener) => listener.accept().await.map(|(tcp, _)| {
-                tokio::spawn(async move {
-                    serve(tcp, access, view).await;
-                    drop(permit);
-                });
+            Listener::Tcp(listener) => listener.accept().await.map(|(tcp, peer)| {
+                entrance.near = peer.ip().to_canonical().is_loopback();
+                tokio::spawn(serve(tcp, entrance, view, permit));
             }),
             Listener::Unix(listener) => listener.accept().await.map(|(unix, _)| {
-                tokio::spawn(async move {
-                    serve(unix, access, view).await;
-                    drop(permit);
-                });
+                tokio::spawn(serve(unix, entrance, view, permit));
             }),
         };
         if let Err(error) = accepted {
@@ -138,13 +175,13 @@ async fn accept(listener: Listener, access: Access, view: Arc<dyn View>) {
     }
 }
 
-async fn serve<T>(stream: T, access: Arc<Access>, view: Arc<dyn View>)
+async fn serve<T>(stream: T, entrance: Entrance, view: Arc<dyn View>, _permit: OwnedSemaphorePermit)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let response =
-            answer(&*view, &access, request.method(), request.uri().path(), request.headers());
+        let (method, path) = (request.method(), request.uri().path());
+        let response = answer(&*view, &entrance, method, path, request.headers());
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new()
@@ -152,5 +189,8 @@ where
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
     // A client that goes away is no news here.
-    drop(connection.await);
+    drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
 }
+
+#[cfg(test)]
+mod tests;
