@@ -1,7 +1,7 @@
 //! `cargo xtask bench quick`: how much CPU time a request costs in Portcullis and in nginx.
 //!
 //! The proxy has core 0 with one worker; the backend (nginx) and the load (wrk) have core 1. The
-//! proxies take turns (A B A B …), so that a machine that grows slower meanwhile slows both. Numbers
+//! proxies take turns (A B A B …), so a machine that grows slower meanwhile slows both. Numbers
 //! are medians over rounds, and ratios are taken within a round. CPU time is what the kernel says
 //! all threads of the proxy ran, divided by the requests it answered. This is outside the test
 //! command, because time is noisy on shared machines.
