@@ -56,7 +56,9 @@ impl Compiler<'_, '_> {
             };
             patterns.push(BuiltPattern { pattern, span: text.text().span });
         }
-        if self.with.findings.errors() > errors { Vec::new() } else { patterns }
+        // To the router no listener means any: a route that is nowhere would tie with others.
+        let nowhere = listeners.is_empty() || self.with.findings.errors() > errors;
+        if nowhere { Vec::new() } else { patterns }
     }
 
     fn host(&mut self, host: &Spanned<String>, resource: &str) -> Option<HostPattern> {
