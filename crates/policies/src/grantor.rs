@@ -68,7 +68,7 @@ impl Default for Embedded {
 }
 
 impl Embedded {
-    /// Remembers up to `keys_max` keys, in about 100 bytes each, or 350 for busy ones.
+    /// Remembers up to `keys_max` keys, in about 120 bytes each, or 350 for busy ones.
     #[must_use]
     pub fn new(keys_max: usize) -> Self {
         let shards = if keys_max < SHARDED_FROM_KEYS { 1 } else { SHARDS };

@@ -411,6 +411,22 @@ mod tests {
     }
 
     #[test]
+    fn a_hundred_reloads_in_a_burst_admit_one_window() {
+        let world = World::default();
+        let mut admitted = 0;
+        for reload in 0..100 {
+            let policy = world.policy("limits", "10/m per ip");
+            world.next_generation();
+            for _ in 0..3 {
+                let mut exchange = world.exchange(&format!("{reload}ms 192.0.2.7 GET /"));
+                let step = policy.on_request(&mut exchange, &world.services);
+                admitted += u32::from(matches!(step, Step::Continue));
+            }
+        }
+        assert_eq!(admitted, 10);
+    }
+
+    #[test]
     fn a_store_that_does_not_answer_is_a_503() {
         let world = World::default();
         world.services.store_down.set(true);

@@ -42,6 +42,10 @@ pub(crate) struct Table<V, const LISTS: usize> {
 }
 
 impl<V: Default, const LISTS: usize> Table<V, LISTS> {
+    /// What an entry takes beside memory of its own, without its bucket's four to eight bytes.
+    #[cfg(test)]
+    pub(crate) const ENTRY_BYTES: usize = size_of::<Entry<V>>();
+
     pub(crate) fn new() -> Self {
         Self {
             entries: Vec::new(),

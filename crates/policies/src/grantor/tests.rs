@@ -246,3 +246,9 @@ fn memory_is_bounded_whatever_comes() {
     assert!(stats.keys <= 8192 && stats.keys > 8000, "{stats:?}");
     assert_eq!(stats.evicted, 100_000 - stats.keys as u64);
 }
+
+/// A million keys are what the documentation says.
+#[test]
+fn keys_are_small() {
+    assert_eq!(Table::<Counter, CLASSES>::ENTRY_BYTES, 112);
+}
