@@ -1,7 +1,7 @@
 //! The counter of limits that lives in this process: exact over all workers, bounded in memory.
 //!
 //! Keys are spread over shards, each behind a lock that is held for some tens of nanoseconds. What
-//! an algorithm remembers of a key is in [`window`] and [`bucket`]; a store shared between
+//! an algorithm remembers of a key is in `window` and `bucket`; a store shared between
 //! processes would be another [`Grantor`].
 
 mod bucket;
