@@ -85,7 +85,7 @@ fn folder() -> anyhow::Result<PathBuf> {
     }
     fs::write(folder.join("large.bin"), "b".repeat(16 * 1024))?;
     let mut openssl =
-        command("openssl", &["req", "-x509", "-newkey", "ec", "-nodes", "-days", "9"]);
+        command("openssl", &["req", "-x509", "-newkey", "ec", "-nodes", "-days", "365"]);
     openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=bench.example"]);
     openssl.args(["-addext", "subjectAltName=DNS:bench.example,IP:127.0.0.1"]);
     openssl.args(["-keyout", "key.pem", "-out", "cert.pem"]).current_dir(&folder);

@@ -23,6 +23,10 @@ pub(super) fn sample(
     scenario: &Scenario,
     folder: &Path,
 ) -> anyhow::Result<Sample> {
+    // A line a request: gigabytes, were they kept.
+    for log in ["nginx-access.log", "portcullis-access.log"] {
+        fs::remove_file(folder.join(log)).ok();
+    }
     let server = peer.start(folder)?;
     // Connections to the backend are open and caches warm before anything counts.
     load(peer, plan, scenario, 1)?;

@@ -86,14 +86,14 @@ fn start(
     }
     let mut taskset = Command::new("taskset");
     taskset.args(["-c", core, program]).args(arguments).current_dir(folder);
-    taskset.stdin(Stdio::null()).stdout(Stdio::null());
+    taskset.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut server = Server { child: taskset.spawn().context("taskset")? };
     for _ in 0..100 {
         if TcpStream::connect(address).is_ok() {
             return Ok(server);
         }
         if let Some(status) = server.child.try_wait()? {
-            bail!("{program} ended: {status}");
+            bail!("{program} ended: {status}; start it in target/bench to see why");
         }
         std::thread::sleep(Duration::from_millis(50));
     }
