@@ -1,0 +1,312 @@
+//! What can be typed. Nothing is done here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use portcullis_config::TestRequest;
+
+const STATUSES: &str = "\
+Exit status: 0 yes, 1 no (what was asked does not hold), 2 usage, 3 could not run.
+
+Start with `portcullis demo`.";
+
+/// An API gateway: one binary and one file, between the clients of an API and the services behind
+/// it.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true, after_help = STATUSES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Start a gateway with backends and a token issuer on loopback, and print lines to try it with
+    Demo(Demo),
+    /// Run the gateway
+    Run(Run),
+    /// Compile a configuration and run its tests, and show everything that is wrong with it
+    Check(Check),
+    /// Print the route table: what is matched, who may pass, and where it goes
+    Routes(Routes),
+    /// Say what would become of a request, phase by phase, without sending it
+    Explain(Explain),
+    /// Print the JSON Schema of the configuration, for editors
+    #[command(after_help = "\
+Example:
+  portcullis schema > portcullis.schema.json
+
+and as the first line of a configuration, for completion in the editor:
+  # yaml-language-server: $schema=./portcullis.schema.json")]
+    Schema,
+    /// Make API keys
+    Keys(Keys),
+    /// Make a signed token for tests, or print the key set that it is verified with
+    Token(Token),
+    /// Print a completion script for a shell
+    Completions(Completions),
+}
+
+/// Where the configuration is.
+#[derive(Args, Debug)]
+pub(crate) struct Configuration {
+    /// The configuration: a file, or a directory of .yaml, .yml and .json files
+    #[arg(short = 'c', long = "config", value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    #[arg(default_value = "portcullis.yaml")]
+    pub path: PathBuf,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis demo
+  portcullis demo --port 0    # any free port
+
+Ctrl-C stops it; nothing is left behind.")]
+pub(crate) struct Demo {
+    /// The port that the gateway listens on; 0 is any free one
+    #[arg(long, default_value_t = 8443)]
+    pub port: u16,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis run -c portcullis.yaml
+
+A change of the configuration, or of a file that it refers to, is loaded within a second, and at
+once on SIGHUP; one that does not compile changes nothing. SIGTERM drains and stops.
+PORTCULLIS_LOG=debug says more.")]
+pub(crate) struct Run {
+    /// The configuration: a file, or a directory of .yaml, .yml and .json files
+    #[arg(short, long, value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
+    #[arg(default_value = "portcullis.yaml")]
+    pub config: PathBuf,
+    /// Where the admin API listens, instead of where the configuration says; needs `admin: {token}`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis check -c portcullis.yaml
+
+Exit status: 0 it compiles and its tests hold (warnings are shown), 1 it does not, 3 it cannot be
+read.")]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub config: Configuration,
+    /// Print findings and counts as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis routes -c portcullis.yaml
+  portcullis routes --json | jq -r '.[] | select(.access == \"public\") | .route'
+
+Exit status: 0 printed, 1 the configuration does not compile, 3 it cannot be read.")]
+pub(crate) struct Routes {
+    #[command(flatten)]
+    pub config: Configuration,
+    /// Print the table as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis explain \"GET https://api.example.com/orders/7\"
+  portcullis explain \"GET https://api.example.com/orders/7\" --as idp --scopes orders:read
+  portcullis explain \"GET https://api.example.com/orders/7\" --header \"X-Api-Key: pk_...\"
+
+Nothing is sent, fetched or counted.
+Exit status: 0 the request passes, or the route answers it; 1 it is refused, or the configuration
+does not compile; 3 it depends on something that is not asked offline, such as an issuer's keys.")]
+pub(crate) struct Explain {
+    /// Method and URL; the scheme and the port choose the listener
+    #[arg(value_name = "METHOD URL", value_parser = request)]
+    pub request: TestRequest,
+    #[command(flatten)]
+    pub config: Configuration,
+    /// A header field of the request; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// The address that the request comes from [default: 192.0.2.1, which is nobody's]
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// Whose credential is taken for accepted: an entry of `auth`
+    #[arg(long = "as", value_name = "NAME")]
+    pub auth: Option<String>,
+    /// Scopes of that credential, separated by commas
+    #[arg(long, value_delimiter = ',', requires = "auth")]
+    pub scopes: Vec<String>,
+    /// Client of that credential
+    #[arg(long, default_value = "test", requires = "auth")]
+    pub client: String,
+    /// Tenant of that credential
+    #[arg(long, requires = "auth")]
+    pub tenant: Option<String>,
+    /// Print the decision as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub verb: KeysVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysVerb {
+    /// Make an API key and its entry for the file of keys
+    Create(KeysCreate),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis keys create --client acme --scopes orders:read --expires 2027-12-31 >> partners.yaml
+
+The key is shown once, on standard error; the entry on standard output has its hash only.")]
+pub(crate) struct KeysCreate {
+    /// Who the key is for
+    #[arg(long)]
+    pub client: String,
+    /// The tenant that the client belongs to
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// What the key may be used for, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub scopes: Vec<String>,
+    /// From when on the key is refused: 2027-12-31 or 2027-12-31T12:00:00Z, in UTC [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// Until when the key is refused, likewise [default: valid at once]
+    #[arg(long, value_name = "TIME")]
+    pub not_before: Option<String>,
+    /// Part of the key's text that finds its entry [default: from the client, with a random part]
+    #[arg(long)]
+    pub id: Option<String>,
+    /// Print key and entry as JSON, both on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  openssl genpkey -algorithm ed25519 -out issuer.pem
+  portcullis token --key issuer.pem --key-set > issuer.jwks.json
+  portcullis token --key issuer.pem --issuer https://idp.test/ --audience orders --scopes orders:read
+
+with `auth: { idp: { jwt: { issuer: \"https://idp.test/\", audience: [orders],
+jwks: \"file:issuer.jwks.json\" } } }` in the configuration.")]
+pub(crate) struct Token {
+    /// The private key to sign with, PEM: P-256, P-384, Ed25519 or RSA
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub key: PathBuf,
+    /// Name of the key in the token and in the key set
+    #[arg(long, default_value = "test")]
+    pub kid: String,
+    /// Print the key set (JWKS) with the public key instead of a token
+    #[arg(long)]
+    pub key_set: bool,
+    /// Claim `iss`: who issues the token
+    #[arg(long, required_unless_present = "key_set")]
+    pub issuer: Option<String>,
+    /// Claim `aud`: whom the token is for; several separated by commas
+    #[arg(long, value_delimiter = ',', required_unless_present = "key_set")]
+    pub audience: Vec<String>,
+    /// Claims `sub` and `client_id`: whom the token is issued to
+    #[arg(long, default_value = "test")]
+    pub client: String,
+    /// Claim `scope`, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub scopes: Vec<String>,
+    /// Claim `exp`: for how long the token is good, as 15m or 1h30m
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration)]
+    pub expires_in: std::time::Duration,
+    /// One more claim; the value is JSON, or else a text; may be repeated
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    pub claims: Vec<(String, serde_json::Value)>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis completions bash > ~/.local/share/bash-completion/completions/portcullis
+  portcullis completions zsh > \"${fpath[1]}/_portcullis\"")]
+pub(crate) struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+fn request(text: &str) -> Result<TestRequest, String> {
+    text.parse().map_err(|fault| sentence(&fault))
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    portcullis_core::units::parse_duration(text).map_err(|fault| sentence(&fault))
+}
+
+fn sentence(fault: &portcullis_core::decode::Fault) -> String {
+    match &fault.help {
+        Some(help) => format!("{}; {help}", fault.message),
+        None => fault.message.clone(),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("write `NAME: VALUE`")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write `NAME=VALUE`")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    /// What a verb does is shown best by a line that does it.
+    #[test]
+    fn every_verb_has_an_example() {
+        fn visit(command: &clap::Command) {
+            let verbs: Vec<_> = command.get_subcommands().collect();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown = help.contains("\n  portcullis ");
+            assert!(!verbs.is_empty() || shown, "{}", command.get_name());
+            verbs.into_iter().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn requests_headers_and_claims_are_read_or_refused() {
+        assert_eq!(request("GET https://a/b?c").unwrap().target, "/b?c");
+        assert!(request("https://a/b").unwrap_err().contains("write for example"));
+        assert_eq!(header("A: b:c").unwrap(), ("A".to_owned(), "b:c".to_owned()));
+        assert!(header("A").is_err());
+        assert_eq!(claim("a=[1]").unwrap().1, serde_json::json!([1]));
+        assert_eq!(claim("a=b=c").unwrap().1, "b=c");
+        assert!(duration("1x").is_err());
+    }
+}

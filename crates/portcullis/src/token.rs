@@ -1,0 +1,102 @@
+//! `portcullis token`: signed tokens for tests, and the key set that they are verified with. The
+//! gateway itself never signs anything.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use portcullis_proxy::Clock;
+use rcgen::KeyPair;
+use serde_json::{Map, Value, json};
+
+use crate::{cli, output};
+
+pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
+    let path = arguments.key.display();
+    let pem =
+        std::fs::read_to_string(&arguments.key).with_context(|| format!("cannot read {path}"))?;
+    let (algorithm, key) = signing_key(&pem).with_context(|| path.to_string())?;
+    if arguments.key_set {
+        output::print_json(&key_set(arguments, algorithm, &key)?)?;
+    } else {
+        let header = Header { kid: Some(arguments.kid.clone()), ..Header::new(algorithm) };
+        output::print(&(jsonwebtoken::encode(&header, &claims(arguments), &key)? + "\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A key says by its kind what it can sign with.
+fn signing_key(pem: &str) -> anyhow::Result<(Algorithm, EncodingKey)> {
+    let pair = KeyPair::from_pem(pem).context("not an unencrypted private key in PEM")?;
+    // The same key in the one form that all readers take (PKCS #8).
+    let pem = pair.serialize_pem();
+    let pem = pem.as_bytes();
+    let kind = pair.algorithm();
+    Ok(if *kind == rcgen::PKCS_ECDSA_P256_SHA256 {
+        (Algorithm::ES256, EncodingKey::from_ec_pem(pem)?)
+    } else if *kind == rcgen::PKCS_ECDSA_P384_SHA384 {
+        (Algorithm::ES384, EncodingKey::from_ec_pem(pem)?)
+    } else if *kind == rcgen::PKCS_ED25519 {
+        (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)?)
+    } else if pair.is_compatible(&rcgen::PKCS_RSA_SHA256) {
+        (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)?)
+    } else {
+        bail!("a key of a kind that signs no tokens; take P-256, P-384, Ed25519 or RSA");
+    })
+}
+
+fn key_set(
+    arguments: &cli::Token,
+    algorithm: Algorithm,
+    key: &EncodingKey,
+) -> anyhow::Result<Value> {
+    let mut public = serde_json::to_value(Jwk::from_encoding_key(key, algorithm)?)?;
+    public["kid"] = arguments.kid.as_str().into();
+    public["use"] = "sig".into();
+    Ok(json!({ "keys": [public] }))
+}
+
+fn claims(arguments: &cli::Token) -> Map<String, Value> {
+    let now = Clock::real().now().wall;
+    let mut claims = Map::new();
+    let mut claim = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
+    claim("iss", arguments.issuer.clone().into());
+    claim("sub", arguments.client.clone().into());
+    claim("client_id", arguments.client.clone().into());
+    match arguments.audience.as_slice() {
+        [only] => claim("aud", only.clone().into()),
+        several => claim("aud", several.to_vec().into()),
+    }
+    if !arguments.scopes.is_empty() {
+        claim("scope", arguments.scopes.join(" ").into());
+    }
+    claim("iat", now.as_secs().into());
+    claim("exp", (now + arguments.expires_in).as_secs().into());
+    for (name, value) in &arguments.claims {
+        claim(name, value.clone());
+    }
+    claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_key_signs_with_its_own_algorithm() {
+        for (kind, algorithm) in [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, Algorithm::ES384),
+            (&rcgen::PKCS_ED25519, Algorithm::EdDSA),
+            (&rcgen::PKCS_RSA_SHA256, Algorithm::RS256),
+        ] {
+            let pem = KeyPair::generate_for(kind).unwrap().serialize_pem();
+            let (found, key) = signing_key(&pem).unwrap();
+            assert_eq!(found, algorithm);
+            jsonwebtoken::encode(&Header::new(found), &json!({}), &key).unwrap();
+            Jwk::from_encoding_key(&key, found).unwrap();
+        }
+        assert!(signing_key("no key").is_err());
+    }
+}
