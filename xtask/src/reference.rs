@@ -125,7 +125,7 @@ impl Page<'_> {
             .filter(|name| *name != "null")
             .map(|name| match name {
                 "array" => match schema.get("items") {
-                    Some(items) => format!("list of {}", self.written(items)),
+                    Some(items) => format!("list, each {}", self.written(items)),
                     None => "list".to_owned(),
                 },
                 "object" => self.object(schema),

@@ -156,6 +156,10 @@ fn the_commands_of_the_readme_exist() {
         for verb in words_after(&text, "cargo xtask ") {
             assert!(xtask.contains(&format!("\"{verb}\"")), "{page}: cargo xtask {verb}");
         }
+        for verb in words_after(&text, "portcullis ") {
+            let file = root().join(format!("crates/portcullis/src/{verb}.rs"));
+            assert!(file.exists(), "{page}: portcullis {verb}");
+        }
     }
 }
 
