@@ -15,7 +15,7 @@ use std::time::Duration;
 use portcullis_core::Now;
 use portcullis_core::limit::{Algorithm, Grant, Grantor, LimitKey, LimitSpec};
 
-use crate::table::Table;
+use crate::table::{Seed, Table, spread};
 use bucket::Bucket;
 use window::Window;
 
@@ -41,6 +41,7 @@ const CLASSES: usize = 16;
 pub struct Embedded {
     shards: Box<[Line]>,
     keys_max_per_shard: usize,
+    seed: Seed,
 }
 
 /// A shard on cache lines of its own, so that a lock is not slowed by its neighbour's.
@@ -69,12 +70,22 @@ impl Default for Embedded {
 
 impl Embedded {
     /// Remembers up to `keys_max` keys, in about 120 bytes each, or 350 for busy ones.
+    ///
+    /// Keys that are hashes under a secret need no more. Where strangers have a hand in what a key
+    /// is, use [`Self::seeded`].
     #[must_use]
     pub fn new(keys_max: usize) -> Self {
+        Self::seeded(keys_max, [0; 2])
+    }
+
+    /// The same under a random seed, so that nobody can choose keys that crowd one another.
+    #[must_use]
+    pub fn seeded(keys_max: usize, seed: [u64; 2]) -> Self {
         let shards = if keys_max < SHARDED_FROM_KEYS { 1 } else { SHARDS };
         Self {
-            shards: (0..shards).map(|_| Line(Mutex::new(Shard::new()))).collect(),
+            shards: (0..shards).map(|_| Line(Mutex::new(Shard::new(seed)))).collect(),
             keys_max_per_shard: (keys_max / shards).max(1),
+            seed,
         }
     }
 
@@ -93,7 +104,7 @@ impl Embedded {
 
     fn shard(&self, key: LimitKey) -> MutexGuard<'_, Shard> {
         // The low bits choose the bucket within the shard.
-        let index = (key.0 >> 64) as usize & (self.shards.len() - 1);
+        let index = (spread(key.0, self.seed) >> 48) as usize & (self.shards.len() - 1);
         lock(&self.shards[index])
     }
 }
@@ -178,8 +189,8 @@ impl State {
 }
 
 impl Shard {
-    fn new() -> Self {
-        Self { table: Table::new(), swept: 0, evicted: 0, allowed: 0, refused: 0 }
+    fn new(seed: Seed) -> Self {
+        Self { table: Table::new(seed), swept: 0, evicted: 0, allowed: 0, refused: 0 }
     }
 
     fn take(&mut self, now: u64, key: u128, spec: &LimitSpec, want: u32, keys_max: usize) -> Grant {

@@ -1,14 +1,27 @@
 //! A bounded table that knows which entry has been idle longest.
 //!
-//! Keys are already hashes under a secret, so their low bits choose the bucket. Entries sit in one
-//! block of memory and are linked by index twice: in their bucket, and in one of `LISTS` lists by
-//! the time of last use. Finding, moving and removing allocate nothing. Neither locks nor time are
-//! its business.
+//! Buckets are chosen under a seed, so that whoever can choose keys cannot crowd one of them. Entries
+//! sit in one block of memory and are linked by index twice: in their bucket, and in one of `LISTS`
+//! lists by the time of last use. Finding, moving and removing allocate nothing. Neither locks nor
+//! time are its business.
 
 /// End of a chain.
 const NONE: u32 = u32::MAX;
 /// Buckets of a new table.
 const BUCKETS_MIN: usize = 16;
+
+/// Chooses buckets; a secret where strangers have a hand in the keys.
+pub(crate) type Seed = [u64; 2];
+
+/// Spreads a key over all bits of the result.
+pub(crate) fn spread(key: u128, [s0, s1]: Seed) -> u64 {
+    let fold = |value: u64, factor: u64| {
+        let product = u128::from(value) * u128::from(factor);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let low = fold(key as u64 ^ s0, 0x9e37_79b9_7f4a_7c15);
+    fold((key >> 64) as u64 ^ s1 ^ low, 0xd6e8_feb8_6659_fd93)
+}
 
 /// Where an entry sits; good until it is removed.
 pub(crate) type Slot = u32;
@@ -33,6 +46,7 @@ struct List {
 
 #[derive(Debug)]
 pub(crate) struct Table<V, const LISTS: usize> {
+    seed: Seed,
     entries: Vec<Entry<V>>,
     /// First of the free entries.
     free: u32,
@@ -46,8 +60,9 @@ impl<V: Default, const LISTS: usize> Table<V, LISTS> {
     #[cfg(test)]
     pub(crate) const ENTRY_BYTES: usize = size_of::<Entry<V>>();
 
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: Seed) -> Self {
         Self {
+            seed,
             entries: Vec::new(),
             free: NONE,
             buckets: vec![NONE; BUCKETS_MIN],
@@ -141,7 +156,7 @@ impl<V: Default, const LISTS: usize> Table<V, LISTS> {
     }
 
     fn bucket(&self, key: u128) -> usize {
-        key as usize & (self.buckets.len() - 1)
+        spread(key, self.seed) as usize & (self.buckets.len() - 1)
     }
 
     /// Twice as many buckets. Every entry is in use when this is called: the free ones were filled
@@ -207,7 +222,7 @@ mod tests {
         fn a_table_is_a_map_with_an_order(
             steps in prop::collection::vec((0..4_u8, 0..48_u128, 0..3_u8, any::<u32>()), 1..400),
         ) {
-            let mut table: Table<u32, 3> = Table::new();
+            let mut table: Table<u32, 3> = Table::new([1, 2]);
             let mut model = Model::default();
             for (time, (what, key, list, value)) in steps.into_iter().enumerate() {
                 match (what, table.find(key)) {
@@ -239,6 +254,19 @@ mod tests {
                     prop_assert_eq!(oldest, model.oldest(list));
                 }
             }
+        }
+    }
+
+    /// Keys that differ in a few bits of either half fill the buckets about evenly.
+    #[test]
+    fn keys_that_are_alike_do_not_crowd() {
+        for shift in [0, 8, 16, 32, 48, 64, 80, 96, 112] {
+            let mut full = [0_u32; 256];
+            for key in 0..4096_u128 {
+                full[(spread(key << shift, [3, 5]) & 0xff) as usize] += 1;
+            }
+            let most = full.iter().max().copied();
+            assert!(most < Some(64), "{most:?} of 16 at shift {shift}");
         }
     }
 }

@@ -25,8 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{Slowdown, Verified, after_scheme, poll_once, refuse};
-use crate::key::Secret;
+use super::{after_scheme, refuse};
 
 pub use file::KeyEntry;
 pub use secret::{IdError, NewKey, generate};
@@ -75,12 +74,7 @@ impl AuthConfig for ApiKeys {
             Place::Header(_) => "ApiKey",
         };
         let challenge = format!("{scheme} realm=\"{}\"", site.owner.replace(['"', '\\'], ""));
-        Some(Arc::new(Compiled {
-            keys,
-            place,
-            challenge,
-            slowdown: Slowdown { secret: Secret::of(with.carry) },
-        }))
+        Some(Arc::new(Compiled { keys, place, challenge }))
     }
 }
 
@@ -177,7 +171,6 @@ struct Compiled {
     keys: Keys,
     place: Place,
     challenge: String,
-    slowdown: Slowdown,
 }
 
 #[derive(Debug)]
@@ -216,22 +209,6 @@ impl Compiled {
         }
         Ok(Arc::clone(&key.identity))
     }
-
-    async fn refuse(
-        &self,
-        Refusal { expired, detail }: Refusal,
-        exchange: &Exchange,
-        services: &dyn Services,
-    ) -> Verified {
-        // A good key is let in however many bad ones its address has tried: telling it apart costs
-        // next to nothing.
-        if let Some(slowed) = self.slowdown.refusal(exchange.client_ip, services).await {
-            return Err(slowed);
-        }
-        self.slowdown.failed(exchange.client_ip, services).await;
-        let code = if expired { codes::CREDENTIALS_EXPIRED } else { codes::CREDENTIALS_INVALID };
-        Err(refuse(code, &self.challenge, detail))
-    }
 }
 
 impl Authenticator for Compiled {
@@ -243,7 +220,7 @@ impl Authenticator for Compiled {
         &self.challenge
     }
 
-    fn verify<'a>(&'a self, exchange: &'a Exchange, services: &'a dyn Services) -> Verify<'a> {
+    fn verify<'a>(&'a self, exchange: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
         let mut keys = self.place.keys(&exchange.request);
         let Some(span) = keys.next() else {
             let problem = refuse(codes::CREDENTIALS_MISSING, &self.challenge, "no API key");
@@ -255,10 +232,10 @@ impl Authenticator for Compiled {
         }
         drop(keys);
         let text = span.of(exchange.request.fields.bytes());
-        match self.find(text, exchange.now.wall) {
-            Ok(identity) => Verify::Done(Ok(identity)),
-            Err(refusal) => poll_once(Box::pin(self.refuse(refusal, exchange, services))),
-        }
+        Verify::Done(self.find(text, exchange.now.wall).map_err(|Refusal { expired, detail }| {
+            let bad = if expired { codes::CREDENTIALS_EXPIRED } else { codes::CREDENTIALS_INVALID };
+            refuse(bad, &self.challenge, detail)
+        }))
     }
 
     fn conceal(&self, request: &mut RequestHead) {

@@ -1,7 +1,7 @@
 //! Signed tokens of an issuer (RFC 7519, RFC 8725, RFC 9068).
 //!
-//! The way of a token: seen before? → address slowed? → header → key → signature → claims →
-//! identity, remembered until it expires. The algorithm and the key come from the configuration and
+//! The way of a token: seen before? → header → key → signature → claims → identity, remembered until
+//! it expires. The algorithm and the key come from the configuration and
 //! the issuer's key set; of the token only its key id chooses among those.
 
 mod keys;
@@ -19,7 +19,7 @@ use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Known, Now, Problem, RequestHead, Services, Span, codes};
 
-use super::{Slowdown, Verified, after_scheme, poll_once, refuse};
+use super::{Verified, after_scheme, refuse};
 use keys::KeySet;
 use remembered::{Found, Remembered};
 use source::Keys;
@@ -37,7 +37,6 @@ struct Compiled {
     hint: IssuerHint,
     keys: Arc<Keys>,
     remembered: Arc<Remembered>,
-    slowdown: Slowdown,
     challenge: Challenges,
 }
 
@@ -96,20 +95,10 @@ impl Compiled {
         exchange: &Exchange,
         services: &dyn Services,
     ) -> Verified {
-        let address = exchange.client_ip;
-        if let Some(slowed) = self.slowdown.refusal(address, services).await {
-            return Err(slowed);
-        }
-        let verified = match Header::read(token) {
+        match Header::read(token) {
             Ok(header) => self.with_keys(token, hash, &header, exchange.now, services).await,
             Err(detail) => Err(self.invalid(detail)),
-        };
-        if let Err(problem) = &verified
-            && problem.code.status == 401
-        {
-            self.slowdown.failed(address, services).await;
         }
-        verified
     }
 
     /// Verifies with the keys at hand, else with those that a fetch brings.
@@ -231,7 +220,9 @@ impl Authenticator for Compiled {
         match self.remembered.find(hash, self.keys.version(), exchange.now.wall) {
             Found::Good(identity) => Verify::Done(Ok(identity)),
             Found::Expired => Verify::Done(Err(self.expired())),
-            Found::Nothing => poll_once(Box::pin(self.verify_new(token, hash, exchange, services))),
+            Found::Nothing => {
+                Verify::Wait(Box::pin(self.verify_new(token, hash, exchange, services)))
+            }
         }
     }
 

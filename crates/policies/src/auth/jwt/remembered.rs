@@ -18,6 +18,9 @@ const TOKENS_MAX: usize = 64 << 10;
 /// Their length together; what is remembered of a token is about as large as the token.
 const BYTES_MAX: usize = 64 << 20;
 
+/// The keys are hashes under a secret already.
+const UNSEEDED: [u64; 2] = [0; 2];
+
 const PURPOSE: u64 = 0x746f_6b65_6e73;
 
 #[derive(Debug)]
@@ -50,7 +53,7 @@ pub(super) enum Found {
 
 impl Remembered {
     pub(super) fn new(secret: Secret) -> Self {
-        let shard = || Mutex::new(Shard { table: Table::new(), bytes: 0 });
+        let shard = || Mutex::new(Shard { table: Table::new(UNSEEDED), bytes: 0 });
         Self { secret, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
@@ -61,8 +64,7 @@ impl Remembered {
     }
 
     fn shard(&self, hash: u128) -> MutexGuard<'_, Shard> {
-        // The low bits choose the bucket within the shard. A poisoned shard is as good as any: no
-        // panic can leave an entry half written.
+        // A poisoned shard is as good as any: no panic can leave an entry half written.
         let index = (hash >> 64) as usize % SHARDS;
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }

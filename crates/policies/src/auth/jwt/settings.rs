@@ -19,7 +19,7 @@ use super::keys::KeySet;
 use super::remembered::Remembered;
 use super::source::{Keys, Location, is_trustworthy};
 use super::token::{ClaimPath, IssuerHint, Rules};
-use super::{Challenges, Compiled, Slowdown};
+use super::{Challenges, Compiled};
 use crate::key::Secret;
 
 const CLOCK_SKEW_MAX: Time = Time::from_secs(60);
@@ -231,9 +231,8 @@ impl AuthConfig for Jwt {
             self.clock_skew.0,
             (&self.client, &self.tenant, &self.scopes),
         );
-        let remembered = with
-            .carry
-            .keep("jwt-tokens", site.owner, &settings, || Remembered::new(secret.clone()));
+        let remembered =
+            with.carry.keep("jwt-tokens", site.owner, &settings, || Remembered::new(secret));
         let keys = match &source {
             Source::File(text) => {
                 let set =
@@ -249,7 +248,6 @@ impl AuthConfig for Jwt {
             hint: IssuerHint::new(&self.issuer),
             keys,
             remembered,
-            slowdown: Slowdown { secret },
             challenge: Challenges::new(site.owner),
         }))
     }
