@@ -1,9 +1,9 @@
 //! A bounded table that knows which entry has been idle longest.
 //!
-//! Buckets are chosen under a seed, so that whoever can choose keys cannot crowd one of them. Entries
-//! sit in one block of memory and are linked by index twice: in their bucket, and in one of `LISTS`
-//! lists by the time of last use. Finding, moving and removing allocate nothing. Neither locks nor
-//! time are its business.
+//! Buckets are chosen under a seed, so that whoever can choose keys cannot crowd one of them.
+//! Entries sit in one block of memory and are linked by index twice: in their bucket, and in one of
+//! `LISTS` lists by the time of last use. Finding, moving and removing allocate nothing. Neither
+//! locks nor time are its business.
 
 /// End of a chain.
 const NONE: u32 = u32::MAX;

@@ -1,7 +1,7 @@
 //! Signed tokens of an issuer (RFC 7519, RFC 8725, RFC 9068).
 //!
-//! The way of a token: seen before? → header → key → signature → claims → identity, remembered until
-//! it expires. The algorithm and the key come from the configuration and
+//! The way of a token: seen before? → header → key → signature → claims → identity, remembered
+//! until it expires. The algorithm and the key come from the configuration and
 //! the issuer's key set; of the token only its key id chooses among those.
 
 mod keys;
