@@ -27,8 +27,11 @@ pub(crate) fn write(name: &str) -> anyhow::Result<()> {
     }
     edit(&root.join(REGISTRY), |text| register(text, name))?;
     edit(&root.join(SUMMARY), |text| list_page(text, name))?;
-    fs::write(root.join(&code), CODE.replace("NAME", name).replace("Type", &type_name(name)))?;
-    fs::write(root.join(&page), PAGE.replace("NAME", name))?;
+    fs::write(
+        root.join(&code),
+        CODE.replace("POLICY_TYPE", &type_name(name)).replace("POLICY", name),
+    )?;
+    fs::write(root.join(&page), PAGE.replace("POLICY", name))?;
     run(cargo(&["fmt", "--package", "portcullis-policies"]))?;
     println!("   wrote {code} and {page}; edited {REGISTRY} and {SUMMARY}");
     println!("   next: say what it does, then cargo xtask generate and cargo xtask test");
@@ -79,7 +82,7 @@ fn type_name(name: &str) -> String {
     name.split('_').filter(|word| !word.is_empty()).map(capital).collect()
 }
 
-const CODE: &str = r#"//! One sentence: what NAME does. Then what it deliberately does not do.
+const CODE: &str = r#"//! One sentence: what POLICY does. Then what it deliberately does not do.
 
 use std::sync::Arc;
 
@@ -88,16 +91,16 @@ use portcullis_core::{Exchange, Phase, Policy, Problem, Services, Step, codes};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// One sentence for the operator: what NAME does.
+/// One sentence for the operator: what POLICY does.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Type {
+pub(crate) struct POLICY_TYPE {
     /// Whether a request passes. Say here: unit, default, what happens at the edges.
     pass: bool,
 }
 
-impl PolicyConfig for Type {
-    const NAME: &'static str = "NAME";
+impl PolicyConfig for POLICY_TYPE {
+    const NAME: &'static str = "POLICY";
     const EXAMPLE: &'static str = "{ pass: true }";
 
     fn compile(self, _site: &Site<'_>, _with: &mut Compile<'_>) -> Option<Arc<dyn Policy>> {
@@ -118,7 +121,7 @@ impl Policy for Compiled {
     fn on_request<'a>(&'a self, _: &'a mut Exchange, _: &'a dyn Services) -> Step<'a> {
         match self.pass {
             true => Step::Continue,
-            false => Step::Refuse(Problem::new(codes::DENIED).detail("NAME")),
+            false => Step::Refuse(Problem::new(codes::DENIED).detail("POLICY")),
         }
     }
 }
@@ -131,23 +134,23 @@ mod tests {
 
     #[test]
     fn a_request_passes() {
-        check("NAME", "{ pass: true }", "192.0.2.7 GET /orders", &expect!["continue"]);
+        check("POLICY", "{ pass: true }", "192.0.2.7 GET /orders", &expect!["continue"]);
     }
 
     #[test]
     fn a_request_is_refused() {
-        let expected = expect!["403 denied (NAME)"];
-        check("NAME", "{ pass: false }", "192.0.2.7 GET /orders", &expected);
+        let expected = expect!["403 denied (POLICY)"];
+        check("POLICY", "{ pass: false }", "192.0.2.7 GET /orders", &expected);
     }
 }
 "#;
 
-const PAGE: &str = "# NAME
+const PAGE: &str = "# POLICY
 
 One sentence for the operator: what it does.
 
 ```yaml
-NAME: { pass: true }
+POLICY: { pass: true }
 ```
 ";
 
