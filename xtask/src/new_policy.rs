@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_request_is_refused() {
-        let expected = expect!["403 denied (POLICY)"];
+        let expected = expect!["403 denied | POLICY"];
         check("POLICY", "{ pass: false }", "192.0.2.7 GET /orders", &expected);
     }
 }
@@ -150,7 +150,7 @@ const PAGE: &str = "# POLICY
 One sentence for the operator: what it does.
 
 ```yaml
-POLICY: { pass: true }
+{ pass: true }
 ```
 ";
 
