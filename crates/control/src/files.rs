@@ -51,6 +51,12 @@ impl Files {
         Self { path: path.to_owned(), base, seen: Mutex::default() }
     }
 
+    /// What relative paths in the configuration are relative to.
+    #[must_use]
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// The texts of the configuration, in the order of their names.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ Start with `portcullis demo`.";
 /// it.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(disable_help_subcommand = true, after_help = STATUSES)]
+#[command(disable_help_subcommand = true, subcommand_value_name = "VERB")]
+#[command(subcommand_help_heading = "Verbs", after_help = STATUSES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub verb: Verb,
@@ -23,7 +24,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Start a gateway with backends and a token issuer on loopback, and print lines to try it with
+    /// Start a gateway with all it needs on loopback, and print lines to try it with
     Demo(Demo),
     /// Run the gateway
     Run(Run),

@@ -169,12 +169,12 @@ impl Explained {
         for Skipped { phase, policy } in &self.not_reached {
             line(phase, &format!("{policy:width$}  not reached"));
         }
-        out + &format!("\n  {}\n", self.verdict.sentence(self.route.as_ref()))
+        out + &format!("\n  {}\n", self.verdict.sentence())
     }
 }
 
 impl Said {
-    fn sentence(&self, route: Option<&RouteRow>) -> String {
+    fn sentence(&self) -> String {
         match self {
             Self::Forwarded { to } => {
                 let total: u32 = to.iter().map(|to| to.weight).sum();
@@ -191,11 +191,7 @@ impl Said {
             }
             Self::Refused { status, code, detail } => {
                 let detail = if detail.is_empty() { "" } else { &format!(" ({detail})") };
-                let reason = match route.and_then(|row| row.reason.as_ref()) {
-                    Some(reason) if *code == "denied" => format!(": {reason}"),
-                    _ => String::new(),
-                };
-                format!("refused: {status} {code}{detail}{reason}")
+                format!("refused: {status} {code}{detail}")
             }
             Self::Unknown { needs } => format!(
                 "unknown: it depends on {needs}, which is not asked offline; \

@@ -4,6 +4,8 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use portcullis_proxy::Clock;
@@ -16,9 +18,10 @@ pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
     let path = arguments.key.display();
     let pem =
         std::fs::read_to_string(&arguments.key).with_context(|| format!("cannot read {path}"))?;
-    let (algorithm, key) = signing_key(&pem).with_context(|| path.to_string())?;
+    let SigningKey { algorithm, key, public } =
+        SigningKey::from_pem(&pem).with_context(|| path.to_string())?;
     if arguments.key_set {
-        output::print_json(&key_set(arguments, algorithm, &key)?)?;
+        output::print_json(&key_set(&arguments.kid, algorithm, public))?;
     } else {
         let header = Header { kid: Some(arguments.kid.clone()), ..Header::new(algorithm) };
         output::print(&(jsonwebtoken::encode(&header, &claims(arguments), &key)? + "\n"))?;
@@ -26,35 +29,46 @@ pub(crate) fn run(arguments: &cli::Token) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A key says by its kind what it can sign with.
-fn signing_key(pem: &str) -> anyhow::Result<(Algorithm, EncodingKey)> {
-    let pair = KeyPair::from_pem(pem).context("not an unencrypted private key in PEM")?;
-    // The same key in the one form that all readers take (PKCS #8).
-    let pem = pair.serialize_pem();
-    let pem = pem.as_bytes();
-    let kind = pair.algorithm();
-    Ok(if *kind == rcgen::PKCS_ECDSA_P256_SHA256 {
-        (Algorithm::ES256, EncodingKey::from_ec_pem(pem)?)
-    } else if *kind == rcgen::PKCS_ECDSA_P384_SHA384 {
-        (Algorithm::ES384, EncodingKey::from_ec_pem(pem)?)
-    } else if *kind == rcgen::PKCS_ED25519 {
-        (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)?)
-    } else if pair.is_compatible(&rcgen::PKCS_RSA_SHA256) {
-        (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)?)
-    } else {
-        bail!("a key of a kind that signs no tokens; take P-256, P-384, Ed25519 or RSA");
-    })
+struct SigningKey {
+    algorithm: Algorithm,
+    key: EncodingKey,
+    /// As a JSON Web Key, without its name.
+    public: Value,
 }
 
-fn key_set(
-    arguments: &cli::Token,
-    algorithm: Algorithm,
-    key: &EncodingKey,
-) -> anyhow::Result<Value> {
-    let mut public = serde_json::to_value(Jwk::from_encoding_key(key, algorithm)?)?;
-    public["kid"] = arguments.kid.as_str().into();
+impl SigningKey {
+    /// A key says by its kind what it can sign with.
+    fn from_pem(pem: &str) -> anyhow::Result<Self> {
+        let pair = KeyPair::from_pem(pem).ok().context("not an unencrypted private key in PEM")?;
+        // The same key in the one form that all readers take (PKCS #8).
+        let pem = pair.serialize_pem();
+        let pem = pem.as_bytes();
+        let kind = pair.algorithm();
+        let (algorithm, key) = if *kind == rcgen::PKCS_ECDSA_P256_SHA256 {
+            (Algorithm::ES256, EncodingKey::from_ec_pem(pem)?)
+        } else if *kind == rcgen::PKCS_ECDSA_P384_SHA384 {
+            (Algorithm::ES384, EncodingKey::from_ec_pem(pem)?)
+        } else if *kind == rcgen::PKCS_ED25519 {
+            // RFC 8037 §2. The library cannot say it of a key file that has the public half too.
+            let x = URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+            let public = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+            let key = EncodingKey::from_ed_pem(pem)?;
+            return Ok(Self { algorithm: Algorithm::EdDSA, key, public });
+        } else if pair.is_compatible(&rcgen::PKCS_RSA_SHA256) {
+            (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)?)
+        } else {
+            bail!("a key of a kind that signs no tokens; take P-256, P-384, Ed25519 or RSA");
+        };
+        let public = serde_json::to_value(Jwk::from_encoding_key(&key, algorithm)?)?;
+        Ok(Self { algorithm, key, public })
+    }
+}
+
+fn key_set(kid: &str, algorithm: Algorithm, mut public: Value) -> Value {
+    public["kid"] = kid.into();
+    public["alg"] = format!("{algorithm:?}").into();
     public["use"] = "sig".into();
-    Ok(json!({ "keys": [public] }))
+    json!({ "keys": [public] })
 }
 
 fn claims(arguments: &cli::Token) -> Map<String, Value> {
@@ -92,11 +106,10 @@ mod tests {
             (&rcgen::PKCS_RSA_SHA256, Algorithm::RS256),
         ] {
             let pem = KeyPair::generate_for(kind).unwrap().serialize_pem();
-            let (found, key) = signing_key(&pem).unwrap();
-            assert_eq!(found, algorithm);
-            jsonwebtoken::encode(&Header::new(found), &json!({}), &key).unwrap();
-            Jwk::from_encoding_key(&key, found).unwrap();
+            let found = SigningKey::from_pem(&pem).unwrap();
+            assert_eq!(found.algorithm, algorithm);
+            jsonwebtoken::encode(&Header::new(algorithm), &json!({}), &found.key).unwrap();
         }
-        assert!(signing_key("no key").is_err());
+        assert!(SigningKey::from_pem("no key").is_err());
     }
 }

@@ -1,0 +1,138 @@
+//! What the probes and the admin API get to see of the running gateway.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use portcullis_admin::{Access, Bind, Server};
+use portcullis_config::{AdminAddress, Config, Reference};
+use portcullis_control::Status;
+use portcullis_core::registry::Sources;
+use portcullis_policies::grantor::Embedded;
+use portcullis_proxy::Gateway;
+use portcullis_telemetry::metrics::{Exposition, Metric, Registry as Metrics};
+use portcullis_upstream::Health;
+use serde_json::{Value, json};
+
+pub(crate) struct View {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) grantor: Arc<Embedded>,
+    pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) draining: AtomicBool,
+}
+
+impl View {
+    fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl portcullis_admin::View for View {
+    fn ready(&self) -> (bool, Value) {
+        let draining = self.draining.load(Relaxed);
+        let status = self.status();
+        let detail = json!({
+            "ready": !draining,
+            "draining": draining,
+            "config": self.gateway.snapshot().version.short(),
+            "loaded_at": status.loaded.as_secs(),
+            "refused_config": status.refused,
+        });
+        (!draining, detail)
+    }
+
+    fn metrics(&self, out: &mut String) {
+        let mut exposition = Exposition::new();
+        self.metrics.collect(&mut exposition);
+        for backend in &self.gateway.snapshot().backends {
+            for member in backend.balancer.members() {
+                let endpoint = &member.endpoint;
+                let labels = [&*backend.name, endpoint.url()];
+                let up = f64::from(u8::from(endpoint.health() != Health::Down));
+                exposition.gauge(Metric::EndpointUp, &labels, up);
+                let flying = f64::from(endpoint.in_flight());
+                exposition.gauge(Metric::EndpointInFlight, &labels, flying);
+                exposition.count(Metric::EndpointRequests, &labels, endpoint.requests());
+                let failures = endpoint.connect_failures();
+                exposition.count(Metric::EndpointConnectFailures, &labels, failures);
+                exposition.count(Metric::EndpointTransitions, &labels, endpoint.transitions());
+            }
+        }
+        // One table counts for all limits.
+        let counted = self.grantor.stats();
+        exposition.gauge(Metric::LimitKeys, &["(all)"], counted.keys as f64);
+        exposition.count(Metric::LimitKeysEvicted, &["(all)"], counted.evicted);
+        exposition.count(Metric::LimitDecisions, &["(all)", "allowed"], counted.allowed);
+        exposition.count(Metric::LimitDecisions, &["(all)", "refused"], counted.refused);
+        if let Some(counts) = self.gateway.log_counts() {
+            exposition.count(Metric::LogLines, &["written"], counts.written);
+            exposition.count(Metric::LogLines, &["dropped"], counts.dropped);
+        }
+        exposition.finish(out);
+    }
+
+    fn config(&self) -> Value {
+        let files: Vec<Value> = self
+            .status()
+            .sources
+            .iter()
+            .map(|source| json!({ "name": source.name, "text": source.text }))
+            .collect();
+        json!({ "config": self.gateway.snapshot().version.short(), "files": files })
+    }
+
+    fn routes(&self) -> Value {
+        crate::routes::table(&self.gateway.snapshot())
+    }
+
+    fn version(&self) -> Value {
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "config": self.gateway.snapshot().version.short(),
+            "config_hash": self.gateway.snapshot().version.hash,
+        })
+    }
+}
+
+/// Starts the servers that the configuration, or `--admin`, asks for.
+pub(crate) fn serve(
+    config: &Config,
+    admin: Option<SocketAddr>,
+    files: &dyn Sources,
+    view: &Arc<View>,
+) -> anyhow::Result<(Option<Server>, Option<Server>)> {
+    let view = || Arc::clone(view) as Arc<dyn portcullis_admin::View>;
+    let probes = match config.process.probes.bind {
+        None => None,
+        Some(bind) => {
+            let server = portcullis_admin::start(&Bind::Address(bind.0), Access::Probes, view());
+            Some(server.with_context(|| format!("cannot listen on {} for probes", bind.0))?)
+        }
+    };
+    let written = &config.process.admin;
+    let bind = match (admin, &written.bind) {
+        (Some(address), _) => Bind::Address(address),
+        (None, Some(AdminAddress::Tcp(address))) => Bind::Address(*address),
+        (None, Some(AdminAddress::Unix(path))) => Bind::Socket(path.into()),
+        (None, None) => return Ok((probes, None)),
+    };
+    let access = match &bind {
+        Bind::Socket(_) => Access::Socket,
+        Bind::Address(_) => {
+            let reference = written.token.as_ref();
+            let reference = reference.context("an admin address needs `admin: {token: …}`")?;
+            Access::Token(secret(files, &reference.value)?)
+        }
+    };
+    let server = portcullis_admin::start(&bind, access, view());
+    Ok((probes, Some(server.context("cannot listen for the admin API")?)))
+}
+
+fn secret(files: &dyn Sources, reference: &Reference) -> anyhow::Result<String> {
+    let bytes = files.read(&reference.to_string()).map_err(anyhow::Error::msg)?;
+    let text = std::str::from_utf8(&bytes)?.trim().to_owned();
+    anyhow::ensure!(text.len() >= 16, "the admin token has fewer than 16 characters");
+    Ok(text)
+}

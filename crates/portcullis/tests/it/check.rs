@@ -1,0 +1,199 @@
+//! `portcullis check`.
+
+use expect_test::expect;
+
+use crate::binary::Place;
+
+const GOOD: &str = r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+routes:
+  app: { match: /app/**, public: "for the test", to: app }
+backends: { app: "http://127.0.0.1:9000" }
+"#;
+
+#[test]
+fn a_good_configuration_is_summed_up() {
+    Place::with(GOOD).check(
+        &["check"],
+        &expect![[r#"
+        portcullis.yaml: 1 route: 1 public; no tests
+        --- status 0
+    "#]],
+    );
+}
+
+#[test]
+fn everything_that_is_wrong_is_shown_at_once() {
+    let place = Place::with(
+        r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+routes:
+  app: { match: /app/**, to: ap }
+  open: { match: /open, public: "a probe", responds: { status: 200 } }
+backends: { app: "http://127.0.0.1:9000" }
+"#,
+    );
+    place.check(
+        &["check"],
+        &expect![[r#"
+        error[unknown-key]: unknown key `responds`
+         --> portcullis.yaml:5:44
+          |
+        5 |   open: { match: /open, public: "a probe", responds: { status: 200 } }
+          |                                            ^^^^^^^^ in routes.open
+          |
+          = help: did you mean `respond`?
+
+        portcullis.yaml: 1 error
+        --- status 1
+    "#]],
+    );
+}
+
+#[test]
+fn what_names_nothing_is_shown_with_what_was_meant() {
+    let place = Place::with(
+        r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+routes:
+  app: { match: /app/**, to: ap }
+backends: { app: "http://127.0.0.1:9000" }
+"#,
+    );
+    place.check(&["check"], &expect![[r#"
+        error[no-auth]: `app` does not say who may call it
+         --> portcullis.yaml:4:3
+          |
+        4 |   app: { match: /app/**, to: ap }
+          |   ^^^ in routes.app
+          |
+          = help: add `public: "<reason>"`, or an entry to `auth:` and `auth: NAME` here or in `defaults`
+
+        error[unknown-name]: there is no backend `ap`
+         --> portcullis.yaml:4:30
+          |
+        4 |   app: { match: /app/**, to: ap }
+          |                              ^^ in routes.app.to
+          |
+          = help: did you mean `app`?
+
+        portcullis.yaml: 2 errors
+        --- status 1
+    "#]]);
+}
+
+#[test]
+fn a_test_that_does_not_hold_is_an_error() {
+    let tests = "
+tests:
+  - GET http://localhost/app/1 => app
+  - GET http://localhost/other => app
+  - GET http://localhost/app/2 => 403
+";
+    Place::with(&format!("{GOOD}{tests}")).check(
+        &["check"],
+        &expect![[r#"
+        error[test-failed]: expected route `app`, got 404 no-route before any route
+         --> portcullis.yaml:9:35
+          |
+        9 |   - GET http://localhost/other => app
+          |                                   ^^^ in tests[1]
+
+        error[test-failed]: expected status 403, got route `app`, which sends it to `app`
+          --> portcullis.yaml:10:35
+           |
+        10 |   - GET http://localhost/app/2 => 403
+           |                                   ^^^ in tests[2]
+
+        portcullis.yaml: 2 errors; 1 route: 1 public; 2 of 3 tests do not hold
+        --- status 1
+    "#]],
+    );
+}
+
+#[test]
+fn json() {
+    let tests = "tests: [GET http://localhost/other => app]";
+    Place::with(&format!("{GOOD}{tests}")).check(
+        &["check", "--json"],
+        &expect![[r#"
+        {
+          "errors": 1,
+          "warnings": 0,
+          "findings": [
+            {
+              "code": "test-failed",
+              "severity": "error",
+              "resource": "tests[0]",
+              "message": "expected route `app`, got 404 no-route before any route",
+              "place": {
+                "file": "portcullis.yaml",
+                "line": 6,
+                "column": 39,
+                "column_end": 42
+              }
+            }
+          ],
+          "tests": {
+            "passed": 0,
+            "failed": 1
+          },
+          "routes": {
+            "authenticated": 0,
+            "optional": 0,
+            "public": 1,
+            "open": [
+              {
+                "route": "app",
+                "reason": "for the test"
+              }
+            ]
+          }
+        }
+        --- status 1
+    "#]],
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_no_answer() {
+    let place = Place::with("");
+    place.check(&["check", "-c", "nowhere.yaml"], &expect![[r#"
+        --- stderr
+        error: cannot read nowhere.yaml: No such file or directory (os error 2); give the configuration's path with `-c`
+        --- status 3
+    "#]]);
+    place.write("empty/note.txt", "");
+    place.check(&["check", "-c", "empty"], &expect![[r#"
+        --- stderr
+        error: cannot read empty: no .yaml, .yml or .json file in it; give the configuration's path with `-c`
+        --- status 3
+    "#]]);
+}
+
+#[test]
+fn files_of_a_directory_belong_together() {
+    let place = Place::with("");
+    place.write("parts/a.yaml", GOOD);
+    place.write("parts/b.yaml", "routes: { app: { match: /b, public: again, to: app } }");
+    place.check(
+        &["check", "-c", "parts"],
+        &expect![[r#"
+        error[duplicate-name]: `app` is there already
+         --> parts/b.yaml:1:11
+          |
+        1 | routes: { app: { match: /b, public: again, to: app } }
+          |           ^^^ in routes.app
+          |
+         ::: parts/a.yaml:4:3
+          |
+        4 |   app: { match: /app/**, public: "for the test", to: app }
+          |   --- first here
+          |
+          = help: a file adds names; it cannot change those of another file
+
+        parts: 1 error
+        --- status 1
+    "#]],
+    );
+}

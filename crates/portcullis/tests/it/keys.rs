@@ -1,0 +1,103 @@
+//! `portcullis keys`.
+
+use expect_test::expect;
+
+use crate::binary::Place;
+
+const CONFIG: &str = r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+auth: { partners: { api_keys: { keys: "file:partners.yaml" } } }
+routes:
+  reports:
+    match: /reports
+    auth: partners
+    require: { scopes: ["reports:read"] }
+    to: reports
+backends: { reports: "http://127.0.0.1:9000" }
+"#;
+
+const REQUEST: &str = "GET http://localhost/reports";
+
+#[test]
+fn a_new_key_opens_what_its_scopes_open() {
+    let place = Place::with(CONFIG);
+    let create = |rest: &[&str]| {
+        let ran = place.run(&[&["keys", "create", "--client", "acme"], rest].concat());
+        assert_eq!(ran.status, 0, "{}", ran.shown());
+        let key = ran.stderr.split_whitespace().find(|word| word.starts_with("pk_")).unwrap();
+        (format!("X-Api-Key: {key}"), ran.stdout.clone())
+    };
+    let (reader, first) = create(&["--scopes", "reports:read", "--expires", "2999-12-31"]);
+    let (writer, second) = create(&["--scopes", "reports:write", "--tenant", "acme: \"eu\""]);
+    let (expired, third) = create(&["--scopes", "reports:read", "--expires", "2020-01-01"]);
+    let (removed, _) = create(&["--scopes", "reports:read"]);
+    place.write("partners.yaml", &[first, second, third].concat());
+    let status = |header: &str| place.run(&["explain", REQUEST, "-H", header]).stdout;
+    assert!(status(&reader).contains("forwarded to reports"));
+    assert!(status(&writer).contains("refused: 403 insufficient-scope"));
+    assert!(status(&expired).contains("refused: 401 credentials-expired"));
+    assert!(status(&removed).contains("refused: 401 credentials-invalid"));
+}
+
+#[test]
+fn the_entry_alone_goes_to_standard_output() {
+    let place = Place::with("");
+    let arguments = ["keys", "create", "--client", "acme", "--scopes", "a,b"];
+    let ran = place.run(&[&arguments[..], &["--id", "acme-1"]].concat());
+    let hash = ran.stdout.split('"').find(|text| text.starts_with("blake3:")).unwrap();
+    let key = ran.stderr.split_whitespace().find(|word| word.starts_with("pk_")).unwrap();
+    expect![[r#"
+        - id: "acme-1"
+          hash: "HASH"
+          client: "acme"
+          scopes: ["a", "b"]
+        --- stderr
+        The key, which is not shown again:
+
+          KEY
+
+        Its entry for the file of keys:
+
+        --- status 0
+    "#]]
+    .assert_eq(&ran.shown().replace(hash, "HASH").replace(key, "KEY"));
+}
+
+#[test]
+fn json_has_both() {
+    let ran = Place::with("").run(&["keys", "create", "--client", "acme", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&ran.yes()).unwrap();
+    assert!(value["key"].as_str().unwrap().starts_with("pk_acme-"));
+    assert!(value["entry"]["hash"].as_str().unwrap().starts_with("blake3:"));
+    assert_eq!(value["entry"]["client"], "acme");
+}
+
+#[test]
+fn what_the_gateway_would_not_read_is_usage() {
+    let place = Place::with("");
+    let create = ["keys", "create", "--client", "acme", "--id"];
+    place.check(
+        &[&create[..], &["a_b"]].concat(),
+        &expect![[r#"
+        --- stderr
+        error: a key's id is 1 to 64 letters, digits, `-` and `.`
+        --- status 2
+    "#]],
+    );
+    place.check(
+        &[&create[..], &["a", "--expires", "2027-02-30"]].concat(),
+        &expect![[r#"
+        --- stderr
+        error: the `expires` of `a` is not a time: write `2027-01-31` or `2027-01-31T12:00:00Z`
+        --- status 2
+    "#]],
+    );
+    place.check(
+        &[&create[..], &["a", "--scopes", "a b"]].concat(),
+        &expect![[r#"
+        --- stderr
+        error: a scope of `a` is not a scope
+        --- status 2
+    "#]],
+    );
+}

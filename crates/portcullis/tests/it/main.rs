@@ -1,0 +1,17 @@
+//! The command as its users have it: the real binary, its output and its exit status.
+//!
+//! What the gateway does to traffic is tested in its own crates; here are the verbs.
+
+mod binary;
+mod check;
+mod completions;
+mod demo;
+mod examples;
+mod explain;
+mod keys;
+mod real;
+mod routes;
+mod run;
+mod schema;
+mod token;
+mod usage;

@@ -1,0 +1,189 @@
+//! `examples/quickstart.yaml` between real servers: Debian's nginx behind it, and tokens of the npm
+//! package `oidc-provider` by discovery. Both are started here, on free ports; `cargo xtask test`
+//! installs what is missing.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::binary::root;
+
+/// Ends a server that this test started.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Reads lines until one has the mark.
+fn await_line(reader: &mut impl BufRead, mark: &str) -> String {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        assert_ne!(reader.read_line(&mut line).unwrap(), 0, "no `{mark}` in:\n{seen}");
+        if line.contains(mark) {
+            return line;
+        }
+        seen.push_str(&line);
+    }
+}
+
+/// One exchange on a connection of its own; the answer as text.
+fn ask(port: u16, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> String {
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nhost: localhost:{port}\r\nconnection: close\r\n");
+    for (name, value) in fields {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += &format!("content-length: {}\r\n\r\n{body}", body.len());
+    tcp.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// nginx as a backend; it serves when it accepts.
+fn nginx(dir: &Path) -> (Server, u16) {
+    let port = free_port();
+    let at = |name: &str| dir.join(name).display().to_string();
+    let config = format!(
+        "daemon off; pid {}; error_log stderr crit;
+         events {{}}
+         http {{
+           access_log off; client_body_temp_path {b}; proxy_temp_path {b}; fastcgi_temp_path {b};
+           uwsgi_temp_path {b}; scgi_temp_path {b};
+           server {{ listen 127.0.0.1:{port}; location / {{ default_type text/plain;
+             return 200 \"nginx saw $http_portcullis_client at $uri\\n\"; }} }}
+         }}",
+        at("nginx.pid"),
+        b = at("temp"),
+    );
+    std::fs::write(dir.join("nginx.conf"), config).unwrap();
+    let child = Command::new("nginx")
+        .args(["-c", &at("nginx.conf"), "-p", &at("")])
+        .spawn()
+        .expect("Debian's package nginx; `cargo xtask test` installs it");
+    let server = Server(child);
+    wait_for(port);
+    (server, port)
+}
+
+/// Waits until somebody accepts; bounded by the number of attempts, each of which yields.
+fn wait_for(port: u16) {
+    for _ in 0..100_000 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    panic!("nobody listens on port {port}");
+}
+
+const PROVIDER: &str = r#"
+import { Provider } from 'oidc-provider';
+const port = Number(process.argv[2]);
+const issuer = `http://127.0.0.1:${port}`;
+const provider = new Provider(issuer, {
+  clients: [{ client_id: 'shop', client_secret: 'a-secret-of-the-test', redirect_uris: [],
+    response_types: [], grant_types: ['client_credentials'] }],
+  scopes: ['orders:read'],
+  features: {
+    clientCredentials: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      defaultResource: () => 'urn:example:orders',
+      getResourceServerInfo: () => ({ scope: 'orders:read', audience: 'urn:example:orders',
+        accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } }),
+    },
+  },
+});
+provider.listen(port, '127.0.0.1', () => console.log('listening'));
+"#;
+
+/// The real issuer, from the registry.
+fn oidc_provider(dir: &Path) -> (Server, u16) {
+    std::fs::write(dir.join("package.json"), r#"{"private":true,"type":"module"}"#).unwrap();
+    std::fs::write(dir.join("provider.mjs"), PROVIDER).unwrap();
+    let installed = Command::new("npm")
+        .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "oidc-provider@9"])
+        .current_dir(dir)
+        .status()
+        .expect("npm; `cargo xtask test` installs it");
+    assert!(installed.success(), "npm install oidc-provider");
+    let port = free_port();
+    let child = Command::new("node")
+        .args(["provider.mjs", &port.to_string()])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut server = Server(child);
+    let mut output = BufReader::new(server.0.stdout.take().unwrap());
+    await_line(&mut output, "listening");
+    (server, port)
+}
+
+/// An access token by the client credentials grant (RFC 6749 §4.4).
+fn token(port: u16) -> String {
+    let form = "grant_type=client_credentials&scope=orders%3Aread";
+    // shop:a-secret-of-the-test
+    let basic = "Basic c2hvcDphLXNlY3JldC1vZi10aGUtdGVzdA==";
+    let fields = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic)];
+    let answer = ask(port, "POST", "/token", &fields, form);
+    let json = &answer[answer.find('{').unwrap_or_else(|| panic!("{answer}"))..];
+    let json = &json[..=json.rfind('}').unwrap()];
+    let value: serde_json::Value = serde_json::from_str(json).unwrap();
+    value["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+#[test]
+fn the_quick_start_between_nginx_and_a_real_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_nginx, nginx_port) = nginx(dir.path());
+    let (_issuer, issuer_port) = oidc_provider(dir.path());
+
+    let text = std::fs::read_to_string(root().join("examples/quickstart.yaml")).unwrap();
+    let text = text
+        .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace("http://127.0.0.1:3000", &format!("http://127.0.0.1:{issuer_port}"))
+        .replace("http://127.0.0.1:9000", &format!("http://127.0.0.1:{nginx_port}"));
+    let config = dir.path().join("portcullis.yaml");
+    std::fs::write(&config, format!("{text}\nprobes: off\naccess_log: off\n")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(["run", "-c"])
+        .arg(&config)
+        .env("XDG_STATE_HOME", dir.path())
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut gateway = Server(child);
+    let mut output = BufReader::new(gateway.0.stderr.take().unwrap());
+    let line = await_line(&mut output, "listening");
+    let digits = line.split("127.0.0.1:").nth(1).unwrap();
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
+    let port: u16 = digits[..end].parse().unwrap();
+
+    let none = ask(port, "GET", "/orders/1", &[], "");
+    assert!(none.starts_with("HTTP/1.1 401 "), "{none}");
+    let bearer = format!("Bearer {}", token(issuer_port));
+    let good = ask(port, "GET", "/orders/1", &[("authorization", &bearer)], "");
+    assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
+    assert!(good.ends_with("nginx saw shop at /orders/1\n"), "{good}");
+    let forged = format!("{}A", &bearer[..bearer.len() - 1]);
+    let bad = ask(port, "GET", "/orders/1", &[("authorization", &forged)], "");
+    assert!(bad.starts_with("HTTP/1.1 401 "), "{bad}");
+    let open = ask(port, "GET", "/status", &[], "");
+    assert!(open.ends_with("ok"), "{open}");
+}
