@@ -19,7 +19,7 @@ use crate::deadline::Wait;
 use crate::forward::Arrived;
 use crate::gateway::Active;
 use crate::relay::{Cut, Download, Filters, gone};
-use crate::serve::{Answer, refuse};
+use crate::serve::{Answer, panicked, refuse, unwound};
 use crate::slot::Slot;
 use crate::wire::Progress;
 use crate::worker::Worker;
@@ -36,14 +36,26 @@ pub(crate) async fn finish<C: Client>(
     if let Some(route) = route
         && !matches!(source, Source::Nobody)
     {
-        source = way_up(worker, client, slot, route, source).await;
+        source = match unwound(way_up(worker, client, slot, route, source)).await {
+            Some(source) => source,
+            None => {
+                let answer = panicked(worker, slot);
+                settle(slot, answer)
+            }
+        };
     }
     let cut = match source {
         Source::Nobody => Some(Cut::Client(std::mem::take(&mut slot.trip.detail))),
         source => {
             let id = slot.exchange.request_id;
             slot.response.fields.set(b"x-request-id", id.as_str().as_bytes());
-            send(worker, client, slot, route, source).await.err()
+            match unwound(send(worker, client, slot, route, source)).await {
+                Some(sent) => sent.err(),
+                None => {
+                    worker.metrics.panicked();
+                    Some(Cut::Gateway("panic".to_owned()))
+                }
+            }
         }
     };
     let mut status = slot.response.status.as_u16();
@@ -52,6 +64,7 @@ pub(crate) async fn finish<C: Client>(
         let (code, reason) = match cut {
             Cut::Client(reason) => ("client-closed", reason),
             Cut::Backend(reason) => ("backend-closed", reason),
+            Cut::Gateway(reason) => (codes::INTERNAL.name, reason),
         };
         if slot.trip.problem.is_none() && code == "client-closed" && slot.trip.bytes_out == 0 {
             status = 0;
@@ -125,14 +138,13 @@ async fn way_up<C: Client>(
             slot.exchange.now = worker.shared.world.clock().now();
         }
         // What a replaced answer has not sent yet is dropped, with its connection.
-        match replaced {
-            None => {}
-            Some(Ok(reply)) => source = settle(slot, Answer::Here(reply)),
-            Some(Err(problem)) => {
-                let answer = refuse(slot, problem);
-                source = settle(slot, answer);
-            }
-        }
+        let answer = match replaced {
+            None => continue,
+            Some(Ok(reply)) => Answer::Here(reply),
+            Some(Err(problem)) => refuse(slot, problem),
+        };
+        source = settle(slot, answer);
+        show(slot, &source);
     }
     if let (Source::Bytes(_), BodyUse::Buffered { .. }) = (&source, route.response_body) {
         let whole = std::mem::take(&mut slot.exchange.response_body);
@@ -140,6 +152,14 @@ async fn way_up<C: Client>(
         return Source::Bytes(whole);
     }
     source
+}
+
+/// Lets the policies that are still to come see the body of an answer made here.
+fn show(slot: &mut Slot, source: &Source) {
+    slot.exchange.response_body = match source {
+        Source::Bytes(bytes) => bytes.clone(),
+        _ => Bytes::new(),
+    };
 }
 
 /// Puts the whole body of a backend's answer into the exchange.
@@ -152,11 +172,10 @@ async fn buffer<C: Client>(
 ) -> Source {
     let mut arrived = match source {
         Source::Backend(arrived) => arrived,
-        Source::Bytes(bytes) => {
-            slot.exchange.response_body = bytes.clone();
-            return Source::Bytes(bytes);
+        other => {
+            show(slot, &other);
+            return other;
         }
-        other => return other,
     };
     let mut whole = Vec::new();
     let problem = loop {
@@ -168,16 +187,18 @@ async fn buffer<C: Client>(
             }
         });
         match progress.await {
+            Some(Ok(_)) if whole.len() > bytes_max => break Some(codes::BACKEND_BODY_TOO_LARGE),
             Some(Ok(Progress::End)) => break None,
-            Some(Ok(Progress::More)) if whole.len() <= bytes_max => {}
-            Some(Ok(Progress::More)) => break Some(codes::BACKEND_BODY_TOO_LARGE),
+            Some(Ok(Progress::More)) => {}
             Some(Err(_)) => break Some(codes::BACKEND_CLOSED),
             None => break Some(codes::BACKEND_TIMEOUT),
         }
     };
     if let Some(code) = problem {
         let answer = refuse(slot, Problem::new(code));
-        return settle(slot, answer);
+        let source = settle(slot, answer);
+        show(slot, &source);
+        return source;
     }
     put_away(worker, arrived);
     slot.exchange.response_body = whole.into();

@@ -80,9 +80,10 @@ pub(crate) async fn connection(
             }
             Next::Http2 => {
                 let H1 { wire, place, facts, .. } = *connection;
-                return crate::h2::connection(worker, wire, place, facts).await;
+                // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
+                return Box::pin(crate::h2::connection(worker, wire, place, facts)).await;
             }
-            Next::Closed => return,
+            Next::Closed => return connection.wire.io.close(),
         };
         let mut desk = worker.lease_desk();
         let job = desk.run(Job { connection, slot }).await;
@@ -142,16 +143,19 @@ impl H1 {
                     self.deadline.set(Wait::Head, worker.coarse_now() + head);
                 }
             }
+            match self.wire.poll_fill(cx, &worker.buffers) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
+                Poll::Ready(Ok(_)) => continue,
+                Poll::Pending => {}
+            }
+            // Only now: a request that is here already is served, not met with a reset.
             if (worker.is_draining() || self.place.is_closed()) && self.wire.inbox.is_empty() {
                 return Poll::Ready(Next::Closed);
             }
-            if let Err(Expired(wait)) = self.deadline.check(cx) {
-                return Poll::Ready(self.too_slow(worker, wait));
-            }
-            match ready!(self.wire.poll_fill(cx, &worker.buffers)) {
-                Ok(0) | Err(_) => return Poll::Ready(Next::Closed),
-                Ok(_) => {}
-            }
+            return match self.deadline.check(cx) {
+                Ok(()) => Poll::Pending,
+                Err(Expired(wait)) => Poll::Ready(self.too_slow(worker, wait)),
+            };
         }
     }
 

@@ -89,6 +89,12 @@ impl Io {
         }
     }
 
+    /// Drops an idle connection. Through TLS the peer is told, as far as that goes without waiting.
+    pub(crate) fn close(mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let _told = self.poll_shutdown(&mut cx);
+    }
+
     /// Drops the connection so that the peer sees a reset rather than an orderly end: what it has
     /// received is not a whole message (RFC 9112 §8).
     pub(crate) fn reset(self) {

@@ -143,32 +143,34 @@ pub(crate) fn start(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer
     // A socket that cannot be told works all the same, only later.
     drop(tcp.set_nodelay(true));
     let facts = Connection { listener: place.index(), peer, tls: None };
-    let worker = Rc::clone(worker);
-    let place = Rc::clone(place);
-    let Some(tls) = place.listener().tls.as_ref().map(|tls| Arc::clone(&tls.config)) else {
-        let io = Io::Plain(tcp);
-        tokio::task::spawn_local(async move {
-            let _counted = counted;
-            h1::connection(worker, io, place, Rc::new(facts)).await;
-        });
-        return;
+    let tls = place.listener().tls.as_ref().map(|tls| Arc::clone(&tls.config));
+    tokio::task::spawn_local(serve(counted, tcp, facts, tls));
+}
+
+/// One connection from its first byte to its last.
+async fn serve(
+    counted: Counted,
+    tcp: TcpStream,
+    facts: Connection,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) {
+    let worker = Rc::clone(&counted.worker);
+    let place = Rc::clone(&counted.place);
+    let Some(tls) = tls else {
+        return h1::connection(worker, Io::Plain(tcp), place, Rc::new(facts)).await;
     };
-    tokio::task::spawn_local(async move {
-        let _counted = counted;
-        let Ok(session) = rustls::ServerConnection::new(tls) else { return };
-        let mut io = Io::tls(tcp, session);
-        let id = worker.metrics.id();
-        if handshake(&worker, &place, &mut io).await.is_err() {
-            return place.series.handshake_failed(id);
-        }
-        let (facts, is_h2) = established(&io, facts);
-        if is_h2 {
-            h2::connection(worker, Wire::new(io), place, Rc::new(facts)).await;
-        } else {
-            // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
-            Box::pin(h1::connection(worker, io, place, Rc::new(facts))).await;
-        }
-    });
+    let Ok(session) = rustls::ServerConnection::new(tls) else { return };
+    let mut io = Io::tls(tcp, session);
+    if handshake(&worker, &place, &mut io).await.is_err() {
+        return place.series.handshake_failed(worker.metrics.id());
+    }
+    let (facts, is_h2) = established(&io, facts);
+    if is_h2 {
+        // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
+        Box::pin(h2::connection(worker, Wire::new(io), place, Rc::new(facts))).await;
+    } else {
+        h1::connection(worker, io, place, Rc::new(facts)).await;
+    }
 }
 
 async fn handshake(worker: &Rc<Worker>, place: &Place, io: &mut Io) -> io::Result<()> {
@@ -197,4 +199,20 @@ fn established(io: &Io, facts: Connection) -> (Connection, bool) {
     let tls = TlsFacts { version, server_name: server_name.map(Into::into) };
     let is_h2 = session.alpn_protocol() == Some(b"h2");
     (Connection { tls: Some(tls), ..facts }, is_h2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what such a function returns, without calling it.
+    fn size_of_result<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        let (task, state) = (size_of_result(serve), size_of::<h1::H1>());
+        assert!(task + state <= 1024, "a task of {task} bytes, a state of {state}");
+    }
 }

@@ -221,6 +221,7 @@ impl Upload {
 pub(crate) enum Cut {
     Client(String),
     Backend(String),
+    Gateway(String),
 }
 
 /// The response body on its way to the client.

@@ -37,10 +37,7 @@ pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: 
         Some(Ok(answer)) => answer,
         Some(Err(ClientError::Gone(reason))) => Answer::Nobody(reason),
         Some(Err(ClientError::Refused(problem))) => refuse(slot, problem),
-        None => {
-            worker.metrics.panicked();
-            refuse(slot, Problem::new(codes::INTERNAL).detail("panic"))
-        }
+        None => panicked(worker, slot),
     };
     finish(worker, &active, client, slot, answer).await;
 }
@@ -81,8 +78,14 @@ pub(crate) fn refuse(slot: &mut Slot, mut problem: Problem) -> Answer {
     Answer::Here(problem.into_reply(slot.exchange.request_id.as_str()))
 }
 
+/// The answer to a request over which something panicked.
+pub(crate) fn panicked(worker: &Worker, slot: &mut Slot) -> Answer {
+    worker.metrics.panicked();
+    refuse(slot, Problem::new(codes::INTERNAL).detail("panic"))
+}
+
 /// Runs a future; `None` if it panicked. A panic is our bug and costs one request.
-async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),

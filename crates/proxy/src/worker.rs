@@ -212,14 +212,19 @@ impl Worker {
         let active = self.active();
         let snapshot = &active.snapshot;
         let mut places = self.places.borrow_mut();
+        let mut gone = false;
         places.retain(|name, (place, accepting)| {
             let stays = snapshot.listeners.iter().any(|new| new.name == *name && place.is_at(new));
             if !stays {
                 accepting.abort();
                 place.close();
+                gone = true;
             }
             stays
         });
+        if gone {
+            self.deadlines.wake_all();
+        }
         for listener in &snapshot.listeners {
             if let Some((place, _)) = places.get(&listener.name) {
                 place.update(listener);

@@ -1,0 +1,114 @@
+//! Active health checks take an endpoint out and put it back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use portcullis_testkit::backend::response;
+use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway, until};
+
+/// Answers `/healthz` as told and everything else with its name.
+struct Patient {
+    backend: Backend,
+    status: Arc<AtomicU16>,
+    checks: Arc<AtomicUsize>,
+}
+
+impl Patient {
+    async fn new(name: &'static str) -> Self {
+        let (status, checks) = (Arc::new(AtomicU16::new(200)), Arc::new(AtomicUsize::new(0)));
+        let inside = (Arc::clone(&status), Arc::clone(&checks));
+        let backend = Backend::start(move |mut conversation| {
+            let (status, checks) = (Arc::clone(&inside.0), Arc::clone(&inside.1));
+            async move {
+                while let Some(request) = conversation.request().await {
+                    if !request.line.starts_with("GET /healthz ") {
+                        conversation.send(response(200, name)).await;
+                        continue;
+                    }
+                    conversation.send(response(status.load(SeqCst), "")).await;
+                    checks.fetch_add(1, SeqCst);
+                }
+            }
+        })
+        .await;
+        Self { backend, status, checks }
+    }
+}
+
+async fn served(gateway: &TestGateway) -> Vec<String> {
+    let mut client = Client::connect(gateway, Protocol::H1).await;
+    let mut names = Vec::new();
+    for _ in 0..6 {
+        names.push(client.send(Request::get("/")).await.unwrap().text());
+    }
+    names.sort();
+    names
+}
+
+/// Moves the clock in small steps until both have been asked `more` times.
+async fn checks(gateway: &TestGateway, patients: [&Patient; 2], more: usize) {
+    let wanted = patients.map(|patient| patient.checks.load(SeqCst) + more);
+    until("health checks", || {
+        gateway.clock.advance(Duration::from_millis(1));
+        patients.iter().zip(wanted).all(|(patient, wanted)| patient.checks.load(SeqCst) >= wanted)
+    })
+    .await;
+    gateway.settle().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_well_gets_nothing_until_it_is() {
+    let (one, two) = (Patient::new("one").await, Patient::new("two").await);
+    let gateway = Setup::new(&format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend:
+    endpoints: ["{}", "{}"]
+    balance: round_robin
+    health: {{ path: /healthz, interval: 10s, timeout: 1h }}
+"#,
+        one.backend.url(),
+        two.backend.url()
+    ))
+    .start();
+    checks(&gateway, [&one, &two], 1).await;
+    assert_eq!(served(&gateway).await, ["one", "one", "one", "two", "two", "two"]);
+
+    one.status.store(500, SeqCst);
+    checks(&gateway, [&one, &two], 2).await;
+    assert_eq!(served(&gateway).await, ["two"; 6]);
+    let asked = one.backend.requests();
+    let check = asked.iter().find(|request| request.line.starts_with("GET /healthz ")).unwrap();
+    assert_eq!(check.field("host"), Some(&*one.backend.address.to_string()));
+
+    one.status.store(204, SeqCst);
+    checks(&gateway, [&one, &two], 2).await;
+    assert_eq!(served(&gateway).await, ["one", "one", "one", "two", "two", "two"]);
+}
+
+#[tokio::test]
+async fn the_state_of_an_endpoint_survives_a_reload() {
+    let (one, two) = (Patient::new("one").await, Patient::new("two").await);
+    one.status.store(500, SeqCst);
+    let text = format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: ["{}", "{}"], health: {{ path: /healthz, timeout: 1h }} }}
+"#,
+        one.backend.url(),
+        two.backend.url()
+    );
+    let gateway = Setup::new(&text).start();
+    checks(&gateway, [&one, &two], 2).await;
+    assert_eq!(served(&gateway).await, ["two"; 6]);
+    for i in 0..5 {
+        gateway.swap(&text.replace("a test", &format!("reload {i}")));
+        gateway.settle().await;
+        assert_eq!(served(&gateway).await, ["two"; 6]);
+    }
+}

@@ -1,0 +1,32 @@
+//! The data plane over real sockets: scripted backends, clients that send exact bytes, a clock that
+//! moves by hand.
+
+#![allow(clippy::unwrap_used, reason = "a failure in a test's helper fails the test")]
+
+mod contract;
+mod deadlines;
+mod failures;
+mod forwarded;
+mod health;
+mod http1;
+mod lifecycle;
+mod messages;
+
+use portcullis_testkit::{Backend, Setup};
+
+/// Everything goes to this backend.
+fn to(backend: &Backend) -> Setup {
+    Setup::new(&everything_to(backend))
+}
+
+fn everything_to(backend: &Backend) -> String {
+    format!(
+        r#"
+routes:
+  everything: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: "{}"
+"#,
+        backend.url()
+    )
+}
