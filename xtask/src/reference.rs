@@ -105,7 +105,12 @@ impl Page<'_> {
                 .filter(|form| form.get("type") != Some(&Value::from("null")))
                 .map(|form| self.written(form))
                 .collect();
-            return forms.join(" or ");
+            return match forms.as_slice() {
+                [one, list] if *list == format!("list, each {one}") => {
+                    format!("{one}, or a list of these")
+                }
+                _ => forms.join(" or "),
+            };
         }
         self.of_type(schema)
     }
