@@ -100,45 +100,65 @@ enum Listener {
     Unix(UnixListener),
 }
 
+/// A listener that no runtime watches yet.
+enum Opened {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Opened {
+    fn register(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+}
+
 /// Listens and serves on a thread of its own.
 ///
 /// # Errors
 /// The address or socket cannot be bound.
 pub fn start(bind: &Bind, access: Access, view: Arc<dyn View>) -> io::Result<Server> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (listener, address, socket) = {
-        let _inside = runtime.enter();
-        match bind {
-            Bind::Address(address) => {
-                let listener = std::net::TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                let local = listener.local_addr()?;
-                (Listener::Tcp(TcpListener::from_std(listener)?), Some(local), None)
-            }
-            Bind::Socket(path) => {
-                let listener = open_socket(path)?;
-                let made = file_id(path).map(|made| (path.clone(), made));
-                (Listener::Unix(listener), None, made)
-            }
+    let (listener, address, socket) = match bind {
+        Bind::Address(address) => {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            let local = listener.local_addr()?;
+            (Opened::Tcp(listener), Some(local), None)
+        }
+        Bind::Socket(path) => {
+            let listener = open_socket(path)?;
+            let made = file_id(path).map(|made| (path.clone(), made));
+            (Opened::Unix(listener), None, made)
         }
     };
     let local_only = address.is_none_or(|address| address.ip().is_loopback());
     let entrance = Entrance { access, local_only, near: true };
     let (stop, stopped) = oneshot::channel();
+    // The runtime is made on its thread, since one must not be dropped within another.
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                () = accept(listener, &entrance, view) => {}
-                _ = stopped => {}
-            }
+        let served = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = served.and_then(|runtime| {
+            runtime.block_on(async {
+                let listener = listener.register()?;
+                tokio::select! {
+                    () = accept(listener, &entrance, view) => {}
+                    _ = stopped => {}
+                }
+                Ok(())
+            })
         });
+        if let Err(error) = served {
+            tracing::error!(%error, "the admin server could not start");
+        }
     })?;
     Ok(Server { address, socket, _stop: stop })
 }
 
 /// A socket that only our own user can open. One that a dead process has left is replaced; one that
 /// somebody listens on, or anything that is not a socket, is an error.
-fn open_socket(path: &Path) -> io::Result<UnixListener> {
+fn open_socket(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let is_socket = |path: &Path| {
         std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
     };
@@ -151,7 +171,7 @@ fn open_socket(path: &Path) -> io::Result<UnixListener> {
     std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     socket.listen(CONNECTIONS_MAX as i32)?;
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 async fn accept(listener: Listener, entrance: &Entrance, view: Arc<dyn View>) {

@@ -2,6 +2,8 @@
 //!
 //! What the gateway does to traffic is tested in its own crates; here are the verbs.
 
+#![allow(clippy::unwrap_used, reason = "a failure in a test's helper fails the test")]
+
 mod binary;
 mod check;
 mod completions;

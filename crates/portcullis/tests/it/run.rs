@@ -15,6 +15,7 @@ routes:
   hello: {{ match: /hello, public: "for the test", respond: {{ status: 200, body: "{body}" }} }}
   closed: {{ match: /closed, deny: "nobody", public: "refuses everybody" }}
 access_log: off
+probes: off
 shutdown: {{ drain_delay: 0s }}
 "#
     )
