@@ -20,8 +20,16 @@ pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
     })?;
     step("dependencies", dependencies)?;
     step("documentation", || {
-        let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
-        doc.env("RUSTDOCFLAGS", "-D warnings");
+        let mut doc = cargo(&[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--locked",
+            "--quiet",
+        ]);
+        // The documentation is for those who work on the code, so that it may lead to private items.
+        doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         run(doc)
     })?;
     // One build for everything that runs, so that no library is compiled twice.
