@@ -1,8 +1,8 @@
 //! What operators type: the configuration language, its types, and everything said about it.
 //!
-//! [`load`] reads texts into a [`Config`], or into findings with their places; nothing is resolved
-//! against the world here, no file is opened and no name looked up. What a configuration *means*
-//! is decided by `snapshot::compile`.
+//! [`load()`] reads texts into a [`Config`], or into findings with their places; nothing is
+//! resolved against the world here, no file is opened and no name looked up. What a configuration
+//! *means* is decided by `snapshot::compile`.
 
 mod backend;
 mod forms;

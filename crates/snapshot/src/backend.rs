@@ -38,7 +38,7 @@ pub struct EndpointAddress {
     /// A name or an address; IPv6 without brackets.
     pub host: Arc<str>,
     pub port: u16,
-    /// `host[:port]` for [`HostHeader::Backend`]; no default port, IPv6 in brackets.
+    /// `host[:port]` for [`HostHeader::Endpoint`]; no default port, IPv6 in brackets.
     pub authority: Arc<str>,
     /// The name to verify and to send as SNI, for `https`.
     pub server_name: Option<rustls::pki_types::ServerName<'static>>,
