@@ -60,6 +60,10 @@ pub(crate) trait Client {
         worker: &Worker,
     ) -> Poll<Result<(), ClientError>>;
 
+    /// Ready, with a reason, when nobody waits for the answer any more; as far as the protocol
+    /// tells without reading on.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError>;
+
     /// Ends the exchange so that what was sent cannot look complete.
     fn abort(&mut self);
 

@@ -44,6 +44,8 @@ impl Wait {
 #[derive(Debug)]
 pub(crate) struct Deadline {
     at: Cell<Duration>,
+    /// No wait goes on beyond this: the end of the whole exchange.
+    ceiling: Cell<Duration>,
     wait: Cell<Wait>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -57,6 +59,7 @@ impl Deadline {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             at: Cell::new(Duration::MAX),
+            ceiling: Cell::new(Duration::MAX),
             wait: Cell::new(Wait::Head),
             expired: Cell::new(false),
             waker: RefCell::new(None),
@@ -64,9 +67,14 @@ impl Deadline {
     }
 
     pub(crate) fn set(&self, wait: Wait, at: Duration) {
-        self.at.set(at);
+        self.at.set(at.min(self.ceiling.get()));
         self.wait.set(wait);
         self.expired.set(false);
+    }
+
+    /// Bounds every wait from now on, until it is lifted with `Duration::MAX`.
+    pub(crate) fn set_ceiling(&self, ceiling: Duration) {
+        self.ceiling.set(ceiling);
     }
 
     pub(crate) fn waits_for(&self) -> Wait {
@@ -128,6 +136,23 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_wait_goes_beyond_the_ceiling() {
+        let deadlines = Deadlines::default();
+        let deadline = deadlines.add();
+        let expired = |s| {
+            let mut seen = 0;
+            deadlines.sweep(Duration::from_secs(s), |_| seen += 1);
+            seen
+        };
+        deadline.set_ceiling(Duration::from_secs(5));
+        deadline.set(Wait::ResponseBody, Duration::from_secs(9));
+        assert_eq!((expired(4), expired(5)), (0, 1));
+        deadline.set_ceiling(Duration::MAX);
+        deadline.set(Wait::Idle, Duration::from_secs(9));
+        assert_eq!((expired(8), expired(9)), (0, 1));
+    }
 
     #[test]
     fn a_deadline_expires_once_and_can_be_set_again() {

@@ -214,7 +214,7 @@ async fn heads<C: Client>(
     let limits = HeadLimits::default();
     let response = &mut slot.response;
     let method = &request.method;
-    let pause = route.timeouts.idle.unwrap_or(Duration::MAX);
+    let pause = upload.pause();
     client.deadline().set(Wait::RequestBody, worker.coarse_now().saturating_add(pause));
     let mut begun = false;
     let mut awaiting = false;
@@ -251,6 +251,9 @@ async fn heads<C: Client>(
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Head(error))),
                 Poll::Pending => break,
             }
+        }
+        if let Poll::Ready(gone) = client.poll_gone(cx) {
+            return Poll::Ready(Err(Failure::Client(gone)));
         }
         match client.deadline().check(cx) {
             Ok(()) => Poll::Pending,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -13,7 +13,7 @@ use portcullis_snapshot::Snapshot;
 use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{BackendSeries, Registry, RouteSeries};
 use portcullis_upstream::Endpoint;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
 use crate::services::World;
@@ -228,6 +228,12 @@ impl Gateway {
     /// within `timeout`.
     pub async fn drain(&self, timeout: Duration) -> bool {
         self.shared.drain.send_replace(true);
+        // Whoever connects from now on is refused at once, instead of waiting for nobody.
+        for socket in self.shared.active.borrow().sockets.values() {
+            if let Err(error) = SockRef::from(&**socket).shutdown(Shutdown::Both) {
+                tracing::warn!(%error, "a listener stays open");
+            }
+        }
         let clock = self.shared.world.clock();
         let until = clock.mono() + timeout;
         while self.loads().iter().any(|load| *load > 0) {

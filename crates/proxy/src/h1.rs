@@ -372,6 +372,11 @@ impl Client for H1 {
         }
     }
 
+    /// An end of input is no sign: a client may close its half after its last request.
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<ClientError> {
+        Poll::Pending
+    }
+
     fn abort(&mut self) {
         self.persist = false;
         self.aborted = true;

@@ -280,6 +280,18 @@ impl Client for H2 {
         Poll::Ready(Ok(()))
     }
 
+    /// A stream that was reset must not keep a backend busy: resetting costs the client nothing.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        reset.map(|reset| match reset {
+            Ok(reason) => gone(format_args!("the client reset the stream: {reason}")),
+            Err(error) => gone(error),
+        })
+    }
+
     fn abort(&mut self) {
         self.aborted = true;
         match &mut self.send {

@@ -84,6 +84,8 @@ async fn accept_each(worker: Rc<Worker>, place: Rc<Place>, socket: TcpListener) 
                 place.series.accept_paused(worker.metrics.id());
                 worker.shared.world.clock().sleep(PAUSE).await;
             }
+            // The socket was shut, for a drain.
+            Err(_) if worker.is_draining() => return,
             // The client was gone before it was accepted.
             Err(_) => {}
         }

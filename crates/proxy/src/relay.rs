@@ -105,6 +105,10 @@ impl Upload {
         self.received == 0 || self.held.is_some()
     }
 
+    pub(crate) const fn pause(&self) -> Duration {
+        self.pause
+    }
+
     pub(crate) fn restart(&mut self) {
         self.state = State::Open;
     }
@@ -273,6 +277,11 @@ impl Download<'_> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(cut)) => return Poll::Ready(Err(cut)),
                 Poll::Pending => {
+                    if !self.ended
+                        && let Poll::Ready(error) = client.poll_gone(cx)
+                    {
+                        return Poll::Ready(Err(gone(error)));
+                    }
                     return match client.deadline().check(cx) {
                         Ok(()) => Poll::Pending,
                         Err(Expired(wait)) => {

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::services::LocalFuture;
@@ -40,6 +41,7 @@ pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: 
         None => panicked(worker, slot),
     };
     finish(worker, &active, client, slot, answer).await;
+    client.deadline().set_ceiling(Duration::MAX);
 }
 
 /// The way down: route, policies, backend. Each `?` is an early answer.
@@ -69,6 +71,9 @@ async fn answer<C: Client>(
     trip.backend = Some(usize::from(number));
     let backend = &snapshot.backends[usize::from(number)];
     let route = &snapshot.routes[route];
+    if let Some(total) = route.timeouts.total {
+        client.deadline().set_ceiling(trip.begun.saturating_add(total));
+    }
     forward(worker, active, client, slot, route, backend).await.map(Answer::Backend)
 }
 

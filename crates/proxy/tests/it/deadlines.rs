@@ -115,16 +115,19 @@ async fn a_backend_that_does_not_answer_is_a_504() {
 async fn a_body_that_stops_coming_is_a_408() {
     let (backend, here) = silent().await;
     let gateway = to(&backend).start();
-    for first in ["", "half"] {
+    for first in ["", "half", "never more"] {
         let mut client = H1Client::connect(gateway.address("plain")).await;
         client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await;
-        client.send(first).await;
+        let more = first != "never more";
+        client.send(if more { first } else { "" }).await;
         here.notified().await;
         gateway.settle().await;
         gateway.advance(seconds(29)).await;
-        client.send("x").await;
-        gateway.settle().await;
-        gateway.advance(seconds(29)).await;
+        if more {
+            client.send("x").await;
+            gateway.settle().await;
+            gateway.advance(seconds(29)).await;
+        }
         let kind = r#"portcullis_deadlines_total{kind="body"}"#;
         let before = gateway.metric(kind).unwrap();
         gateway.advance(seconds(1)).await;
@@ -179,4 +182,89 @@ async fn connections_to_backends_are_not_kept_longer_than_configured() {
     gateway.advance(seconds(61)).await;
     client.send(Request::get("/")).await.unwrap();
     assert_eq!(backend.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_exchange_ends_after_its_total_however_lively_it_is() {
+    let (here, more) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let inside = (Arc::clone(&here), Arc::clone(&more));
+    let backend = Backend::start(move |mut conversation| {
+        let (here, more) = (Arc::clone(&inside.0), Arc::clone(&inside.1));
+        async move {
+            conversation.request().await;
+            conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            loop {
+                conversation.send("1\r\nx\r\n").await;
+                here.notify_one();
+                tokio::select! {
+                    _ = conversation.until_closed() => return,
+                    () = more.notified() => {}
+                }
+            }
+        }
+    })
+    .await;
+    let text =
+        crate::everything_to(&backend).replace("public:", "timeout: { total: 100s }, public:");
+    let gateway = portcullis_testkit::Setup::new(&text).start();
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let test = async {
+            here.notified().await;
+            gateway.settle().await;
+            for _ in 0..3 {
+                gateway.advance(seconds(33)).await;
+                more.notify_one();
+                here.notified().await;
+                gateway.settle().await;
+            }
+            // Nothing has been idle, and nothing is cut a second too early.
+            gateway.connections(1).await;
+            gateway.advance(seconds(1)).await;
+            gateway.connections(usize::from(protocol.is_h2())).await;
+        };
+        let (answer, ()) = tokio::join!(client.send(Request::get("/")), test);
+        match answer.unwrap_err() {
+            Cut::Stream(2) => assert!(protocol.is_h2()),
+            Cut::Short | Cut::Reset => assert!(!protocol.is_h2()),
+            cut => panic!("{protocol:?}: {cut:?}"),
+        }
+        drop(client);
+        gateway.connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_never_finishes_its_handshake_is_unreachable() {
+    let here = Arc::new(Notify::new());
+    let inside = Arc::clone(&here);
+    let backend = Backend::start(move |mut conversation| {
+        inside.notify_one();
+        // Takes the client's hello and says nothing.
+        async move {
+            conversation.until_closed().await;
+        }
+    })
+    .await;
+    let url = format!("https://127.0.0.1:{}", backend.address.port());
+    let gateway = portcullis_testkit::Setup::new(&format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: ["{url}"], tls: {{ ca: "file:ca.pem" }} }}
+"#
+    ))
+    .start();
+    let mut client = Client::connect(&gateway, Protocol::H1).await;
+    let test = async {
+        here.notified().await;
+        gateway.settle().await;
+        gateway.advance(seconds(2)).await;
+    };
+    let (answer, ()) = tokio::join!(client.send(Request::get("/")), test);
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, &*answer.problem()), (502, "backend-unreachable"));
+    let connect = gateway.metric(r#"portcullis_deadlines_total{kind="connect"}"#);
+    assert_eq!(connect, Some(1.0));
 }

@@ -305,3 +305,37 @@ backends:
     let answer = client.send(Request::get("/")).await.unwrap();
     assert_eq!((answer.status, &*answer.problem()), (502, "backend-unreachable"));
 }
+
+#[tokio::test]
+async fn a_stream_that_is_reset_does_not_keep_its_backend_waiting() {
+    let (begun, closed) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let inside = (Arc::clone(&begun), Arc::clone(&closed));
+    let backend = Backend::start(move |mut conversation| {
+        let (begun, closed) = (Arc::clone(&inside.0), Arc::clone(&inside.1));
+        async move {
+            let Some(request) = conversation.request().await else { return };
+            if request.line.starts_with("GET /begun") {
+                conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").await;
+            }
+            begun.notify_one();
+            conversation.until_closed().await;
+            closed.fetch_add(1, SeqCst);
+        }
+    })
+    .await;
+    let gateway = to(&backend).start();
+    let client = Client::connect(&gateway, Protocol::H2).await;
+    let Client::H2(client) = &client else { unreachable!() };
+    for (i, path) in ["/silent", "/begun"].into_iter().enumerate() {
+        let (mut stream, request) = (client.stream(), Request::get(path));
+        tokio::select! {
+            answer = stream.exchange(&request) => panic!("{answer:?}"),
+            () = begun.notified() => {}
+        }
+        // The request's future is dropped here, and the stream with it; the connection stays.
+        portcullis_testkit::until(path, || closed.load(SeqCst) > i).await;
+    }
+    let lines = gateway.stop();
+    let gone = lines.iter().filter(|line| line.contains(r#""problem":"client-closed""#));
+    assert_eq!(gone.count(), 2, "{lines:#?}");
+}

@@ -252,3 +252,14 @@ async fn a_client_that_cuts_its_body_off_cuts_the_backends_too() {
     gateway.connections(0).await;
     assert_eq!(backend.requests().len(), 0);
 }
+
+#[tokio::test]
+async fn a_client_that_has_said_its_last_still_gets_its_answer() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    let mut client = H1Client::connect(gateway.address("plain")).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nlast").await;
+    client.shutdown().await;
+    assert_eq!(client.response("POST").await.unwrap().text(), "last");
+    assert_eq!(client.rest().await, (Vec::new(), Cut::Closed));
+}

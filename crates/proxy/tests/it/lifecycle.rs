@@ -59,6 +59,8 @@ async fn a_drain_ends_what_is_idle_and_lets_finish_what_is_not() {
     };
     let (drained, ()) = event("a drain", async { tokio::join!(drain, finish) }).await;
     assert!(drained);
+    let refused = tokio::net::TcpStream::connect(gateway.address("plain")).await;
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     while let Some(finished) = requests.join_next().await {
         let (answer, next) = finished.unwrap();
         assert_eq!((answer.status, answer.text()), (200, "late".to_owned()));

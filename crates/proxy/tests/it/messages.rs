@@ -240,3 +240,21 @@ async fn many_streams_of_one_connection_are_served_at_once() {
     }
     assert_eq!(backend.connections(), 8);
 }
+
+#[tokio::test]
+async fn bodies_that_nobody_reads_do_not_use_up_a_connection() {
+    let backend = Backend::echo().await;
+    let text = everything_to(&backend).replace("to: backend", "deny: closed").replace(
+        "backends:",
+        "  open: { match: /open, public: \"a test\", to: backend }\nbackends:",
+    );
+    let gateway = portcullis_testkit::Setup::new(&text).start();
+    let mut client = Client::connect(&gateway, Protocol::H2).await;
+    // Five times the window of the connection.
+    for _ in 0..100 {
+        let answer = client.send(Request::post("/", vec![b'x'; 50_000])).await.unwrap();
+        assert_eq!(answer.status, 403);
+    }
+    let answer = client.send(Request::post("/open", vec![b'x'; 50_000])).await.unwrap();
+    assert_eq!((answer.status, answer.body.len()), (200, 50_000));
+}
