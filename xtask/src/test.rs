@@ -28,7 +28,7 @@ pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
             "--locked",
             "--quiet",
         ]);
-        // The documentation is for those who work on the code, so that it may lead to private items.
+        // The documentation is for those who work on the code: it may lead to private items.
         doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links");
         run(doc)
     })?;

@@ -205,12 +205,12 @@ pub(crate) struct KeysCreate {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
-  openssl genpkey -algorithm ed25519 -out issuer.pem
-  portcullis token --key issuer.pem --key-set > issuer.jwks.json
-  portcullis token --key issuer.pem --issuer https://idp.test/ --audience orders --scopes orders:read
+  openssl genpkey -algorithm ed25519 -out idp.pem
+  portcullis token --key idp.pem --key-set > idp.jwks.json
+  portcullis token --key idp.pem --issuer https://idp.test/ --audience orders --scopes orders:read
 
 with `auth: { idp: { jwt: { issuer: \"https://idp.test/\", audience: [orders],
-jwks: \"file:issuer.jwks.json\" } } }` in the configuration.")]
+jwks: \"file:idp.jwks.json\" } } }` in the configuration.")]
 pub(crate) struct Token {
     /// The private key to sign with, PEM: P-256, P-384, Ed25519 or RSA
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

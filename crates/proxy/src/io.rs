@@ -57,7 +57,8 @@ impl Io {
         }
     }
 
-    /// Takes some of `bytes`. With TLS they may be taken and not yet sent: see [`Self::poll_flush`].
+    /// Takes some of `bytes`. With TLS they may be taken and not yet sent: see
+    /// [`Self::poll_flush`].
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
