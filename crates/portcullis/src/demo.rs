@@ -123,7 +123,8 @@ fn lines(
          401  {curl} {base}/orders/1\n\
          403  {curl} {bearer} {base}/reports/1\n\
          429  for i in 1 2 3 4; do {curl} {code} {bearer} {base}/scarce; done\n\
-         90/10  for i in $(seq 100); do {curl} {bearer} {base}/orders/$i; done | grep -o 'orders-v.' | sort | uniq -c\n\n"
+         90/10  for i in $(seq 100); do {curl} {bearer} {base}/orders/$i; done \
+         | grep -o 'orders-v.' | sort | uniq -c\n\n"
     );
     if let Some(probes) = probes {
         text += &format!("metrics        curl -s http://{probes}/metrics\n");
