@@ -306,7 +306,10 @@ fn put_away(worker: &Worker, arrived: Arrived) {
     let Arrived { connection, upload, idle_max, .. } = arrived;
     if upload.is_complete() && connection.is_reusable() {
         worker.pool.give(connection, idle_max, worker.coarse_now());
+    } else {
+        drop(connection);
     }
+    worker.pool.wake_one();
 }
 
 fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, status: u16) {

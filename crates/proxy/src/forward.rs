@@ -15,11 +15,11 @@ use portcullis_core::policy::BodyUse;
 use portcullis_core::{BodyLength, Problem, codes};
 use portcullis_http1::{HeadLimits, RequestWire, ResponseFacts, ResponseKind, request_framing};
 use portcullis_snapshot::{Backend, HostHeader, Route};
-use portcullis_upstream::{EndpointIndex, InFlight, Tried};
+use portcullis_upstream::{EndpointIndex, InFlight, Permit, Tried};
 
 use crate::backend::{BackendConnection, HeadFailure};
 use crate::client::{Client, ClientError};
-use crate::deadline::{Expired, Wait};
+use crate::deadline::{Deadline, Expired, Wait};
 use crate::gateway::Active;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
@@ -163,10 +163,15 @@ async fn acquire<C: Client>(
     if let Some(connection) = worker.pool.take(endpoint) {
         return Ok(connection);
     }
-    let permit = backend.capacity.connections.try_acquire(backend.connections_max);
-    let permit = permit.ok_or(NoConnection::Busy)?;
     let deadline = Rc::clone(client.deadline());
     deadline.set(Wait::Connect, worker.coarse_now() + backend.connect_timeout);
+    let permit = match backend.capacity.connections.try_acquire(backend.connections_max) {
+        Some(permit) => permit,
+        None => match queue(worker, &deadline, backend, index).await? {
+            Room::Idle(connection) => return Ok(connection),
+            Room::New(permit) => permit,
+        },
+    };
     let address = backend.endpoint(index);
     let tls = match (&backend.tls, &address.server_name) {
         (Some(tls), Some(name)) if address.https => Some((&tls.config, name)),
@@ -183,6 +188,41 @@ async fn acquire<C: Client>(
     .map_err(NoConnection::Failed)?;
     endpoint.connected();
     Ok(Box::new(BackendConnection::new(io, Arc::clone(endpoint), Some(permit))))
+}
+
+enum Room {
+    Idle(Box<BackendConnection>),
+    New(Permit),
+}
+
+/// Waits until there is a connection or room for one.
+async fn queue(
+    worker: &Rc<Worker>,
+    deadline: &Deadline,
+    backend: &Backend,
+    index: EndpointIndex,
+) -> Result<Room, NoConnection> {
+    let capacity = &backend.capacity;
+    let pending = capacity.pending.try_acquire(backend.pending_max);
+    let _pending = pending.ok_or(NoConnection::Busy)?;
+    let endpoint = backend.balancer.endpoint(index);
+    poll_fn(|cx| {
+        if let Some(connection) = worker.pool.take(endpoint) {
+            return Poll::Ready(Ok(Room::Idle(connection)));
+        }
+        // Looked at first, since each refusal is counted as a request that met the limit.
+        if capacity.connections.used() < backend.connections_max
+            && let Some(permit) = capacity.connections.try_acquire(backend.connections_max)
+        {
+            return Poll::Ready(Ok(Room::New(permit)));
+        }
+        if deadline.check(cx).is_err() {
+            return Poll::Ready(Err(NoConnection::Busy));
+        }
+        worker.pool.queue(cx.waker());
+        Poll::Pending
+    })
+    .await
 }
 
 fn name_host(slot: &mut Slot, backend: &Backend, index: EndpointIndex) {

@@ -65,7 +65,11 @@ impl Active {
         let backends = &self.snapshot.backends;
         let backend = backends.iter().find(|b| b.balancer.members().iter().any(is_it))?;
         let in_service = endpoint.service() != portcullis_upstream::Service::Disabled;
-        in_service.then_some(backend.idle_timeout)
+        // While somebody waits for a connection nobody keeps one idle: it may be of another worker
+        // or to another endpoint.
+        let wanted = backend.capacity.pending.used() > 0;
+        let timeout = if wanted { Duration::ZERO } else { backend.idle_timeout };
+        in_service.then_some(timeout)
     }
 }
 

@@ -29,6 +29,8 @@ use crate::worker::Worker;
 const WINDOW_STREAM: u32 = 64 * 1024;
 const WINDOW_CONNECTION: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client has to take note of the end.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end.
 pub(crate) async fn connection(
@@ -67,15 +69,19 @@ pub(crate) async fn connection(
             }
             if streams.get() > 0 {
                 deadline.set(Wait::Idle, worker.coarse_now() + idle);
+            } else if told && deadline.waits_for() == Wait::Idle {
+                // A client that does not answer the good-bye must not hold up a drain.
+                deadline.set(Wait::Linger, worker.coarse_now() + LINGER);
             }
             if deadline.check(cx).is_err() {
-                if !told {
-                    told = true;
-                    connection.graceful_shutdown();
-                    deadline.set(Wait::Linger, worker.coarse_now() + Duration::from_secs(5));
-                } else if streams.get() == 0 {
+                if told {
                     return Poll::Ready(None);
                 }
+                told = true;
+                connection.graceful_shutdown();
+                deadline.set(Wait::Linger, worker.coarse_now() + LINGER);
+                // It has just been set.
+                let _waits = deadline.check(cx);
             }
             connection.poll_accept(cx)
         });

@@ -1,10 +1,11 @@
 //! Live connections to endpoints, kept by the worker that made them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use portcullis_upstream::Endpoint;
@@ -31,6 +32,8 @@ type Looked = (Duration, Vec<SocketAddr>);
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
     names: RefCell<HashMap<(String, u16), Looked>>,
+    /// Requests that wait for a connection, first come first served.
+    waiting: RefCell<VecDeque<Waker>>,
 }
 
 /// The address of the shared state: endpoints live as long as connections to them.
@@ -63,6 +66,26 @@ impl Pool {
         let list = idle.entry(Key::of(&connection.endpoint)).or_default();
         if list.len() < idle_max {
             list.push(Idle { connection, since: now });
+        }
+    }
+
+    /// Whoever waits is woken once, to look again, when a connection of this worker is done.
+    pub(crate) fn queue(&self, waker: &Waker) {
+        self.waiting.borrow_mut().push_back(waker.clone());
+    }
+
+    /// A connection was given back or dropped: the first in the queue may look.
+    pub(crate) fn wake_one(&self) {
+        if let Some(waker) = self.waiting.borrow_mut().pop_front() {
+            waker.wake();
+        }
+    }
+
+    /// Lets everybody in the queue look: other workers free connections without a word, and a
+    /// request that was woken may have ended meanwhile.
+    pub(crate) fn wake_all(&self) {
+        for waker in self.waiting.take() {
+            waker.wake();
         }
     }
 

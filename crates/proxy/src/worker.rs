@@ -270,6 +270,7 @@ async fn sweep(worker: Rc<Worker>) {
         let now = clock.mono();
         worker.coarse.set(now);
         worker.deadlines.sweep(now, |wait| worker.metrics.deadline(kind(wait)));
+        worker.pool.wake_all();
         if let Some(log) = &worker.log {
             log.borrow_mut().tick(now);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use portcullis_testkit::backend::response;
-use portcullis_testkit::{Backend, Client, Cut, Protocol, Request, Setup};
+use portcullis_testkit::{Backend, Client, Cut, H1Client, Protocol, Request, Setup};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -165,7 +165,7 @@ async fn an_answer_cut_off_is_reset_to_a_client_that_reads_to_the_end() {
     })
     .await;
     let gateway = to(&backend).start();
-    let mut client = portcullis_testkit::H1Client::connect(gateway.address("plain")).await;
+    let mut client = H1Client::connect(gateway.address("plain")).await;
     client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
     let (_, end) = client.rest().await;
     assert_eq!(end, Cut::Reset);
