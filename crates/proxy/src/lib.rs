@@ -26,6 +26,7 @@ mod listener;
 mod pool;
 mod prepare;
 mod probe;
+mod proxy_protocol;
 mod relay;
 mod serve;
 mod services;

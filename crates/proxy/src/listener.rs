@@ -19,7 +19,7 @@ use crate::deadline::Wait;
 use crate::io::Io;
 use crate::wire::Wire;
 use crate::worker::{Handed, Worker};
-use crate::{h1, h2};
+use crate::{h1, h2, proxy_protocol};
 
 /// How long accepting rests when the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -152,12 +152,16 @@ pub(crate) fn start(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer
 /// One connection from its first byte to its last.
 async fn serve(
     counted: Counted,
-    tcp: TcpStream,
-    facts: Connection,
+    mut tcp: TcpStream,
+    mut facts: Connection,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) {
     let worker = Rc::clone(&counted.worker);
     let place = Rc::clone(&counted.place);
+    if place.listener().proxy_protocol {
+        let Ok(peer) = introduced(&worker, &place, &mut tcp, facts.peer).await else { return };
+        facts.peer = peer;
+    }
     let Some(tls) = tls else {
         return h1::connection(worker, Io::Plain(tcp), place, Rc::new(facts)).await;
     };
@@ -173,6 +177,22 @@ async fn serve(
     } else {
         h1::connection(worker, io, place, Rc::new(facts)).await;
     }
+}
+
+/// Who a trusted balancer says is there.
+async fn introduced(
+    worker: &Rc<Worker>,
+    place: &Place,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+) -> io::Result<SocketAddr> {
+    let listener = place.listener();
+    if !listener.trusts(peer.ip().to_canonical()) {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let deadline = worker.deadlines.add();
+    deadline.set(Wait::Handshake, worker.coarse_now() + listener.timeouts.handshake);
+    Ok(proxy_protocol::read(tcp, &deadline).await?.unwrap_or(peer))
 }
 
 async fn handshake(worker: &Rc<Worker>, place: &Place, io: &mut Io) -> io::Result<()> {

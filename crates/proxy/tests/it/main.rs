@@ -11,6 +11,7 @@ mod health;
 mod http1;
 mod lifecycle;
 mod messages;
+mod proxy_protocol;
 mod queue;
 
 use portcullis_testkit::{Backend, Setup};
