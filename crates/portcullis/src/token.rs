@@ -39,9 +39,10 @@ struct SigningKey {
 impl SigningKey {
     /// A key says by its kind what it can sign with.
     fn from_pem(pem: &str) -> anyhow::Result<Self> {
+        if pem.contains("BEGIN EC PRIVATE KEY") {
+            bail!("in an old form; `openssl pkcs8 -topk8 -nocrypt -in OLD -out NEW` converts it");
+        }
         let pair = KeyPair::from_pem(pem).ok().context("not an unencrypted private key in PEM")?;
-        // The same key in the one form that all readers take (PKCS #8).
-        let pem = pair.serialize_pem();
         let pem = pem.as_bytes();
         let kind = pair.algorithm();
         let (algorithm, key) = if *kind == rcgen::PKCS_ECDSA_P256_SHA256 {
