@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::cli;
-use crate::run::Running;
+use crate::run::{Running, Signals};
 use issuer::Issuer;
 
 pub(crate) fn run(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
@@ -28,12 +28,16 @@ async fn start(arguments: &cli::Demo) -> anyhow::Result<ExitCode> {
     let config = directory.path().join("portcullis.yaml");
     let text = configuration(arguments.port, issuer.url(), stable, canary);
     std::fs::write(&config, text)?;
-    let Some(running) = Running::start(&config, None)? else { return Ok(ExitCode::from(3)) };
+    let signals = Signals::new()?;
+    let running = match Running::start(&config, None)? {
+        Ok(running) => running,
+        Err(status) => return Ok(status),
+    };
     let gateway = running.gateway();
     let address = gateway.address("https").context("the listener")?;
     let probes = running.probes();
     print(&lines(directory.path(), address, probes, &issuer)?);
-    running.until_stopped().await
+    Ok(running.until_stopped(signals).await)
 }
 
 /// A certificate for `localhost` and the authority that signed it, as PEM files.

@@ -19,7 +19,7 @@ use portcullis_proxy::{Clock, Gateway, Options, World, fill_random};
 use portcullis_snapshot::Snapshot;
 use portcullis_telemetry::log::{Log, Target};
 use portcullis_telemetry::metrics::Registry as Metrics;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli;
 use crate::view::{self, View};
@@ -31,11 +31,29 @@ pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
-        let Some(running) = Running::start(&arguments.config, arguments.admin)? else {
-            return Ok(ExitCode::from(1));
-        };
-        running.until_stopped().await
+        let signals = Signals::new()?;
+        match Running::start(&arguments.config, arguments.admin)? {
+            Ok(running) => Ok(running.until_stopped(signals).await),
+            Err(status) => Ok(status),
+        }
     })
+}
+
+/// Asked for before anything starts, since a signal that nobody has asked for ends the process.
+pub(crate) struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
 }
 
 /// A gateway with everything around it.
@@ -52,8 +70,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Loads the configuration and starts; `None` if it does not compile, which was shown.
-    pub(crate) fn start(path: &Path, admin: Option<SocketAddr>) -> anyhow::Result<Option<Self>> {
+    /// Loads the configuration and starts. A configuration that cannot be read (3) or does not
+    /// compile (1) was shown, and is an exit status.
+    pub(crate) fn start(
+        path: &Path,
+        admin: Option<SocketAddr>,
+    ) -> anyhow::Result<Result<Self, ExitCode>> {
         let clock = Clock::real();
         let roots = system_roots();
         let seed = u64::from(std::process::id());
@@ -62,7 +84,7 @@ impl Running {
         show(&attempt);
         let (Some(mut snapshot), Some(config)) = (attempt.snapshot.take(), attempt.config.take())
         else {
-            return Ok(None);
+            return Ok(Err(ExitCode::from(if attempt.sources.is_empty() { 3 } else { 1 })));
         };
         snapshot.version.sequence = 1;
         let workers = config.process.workers.map_or_else(cores, usize::from);
@@ -92,7 +114,7 @@ impl Running {
             draining: AtomicBool::new(false),
         });
         let (probes, admin) = view::serve(&config, admin, reloader.files(), &view)?;
-        Ok(Some(Self { gateway, reloader, metrics, services, upkeep, view, config, probes, admin }))
+        Ok(Ok(Self { gateway, reloader, metrics, services, upkeep, view, config, probes, admin }))
     }
 
     /// Where the probes are answered.
@@ -105,10 +127,8 @@ impl Running {
     }
 
     /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes.
-    pub(crate) async fn until_stopped(mut self) -> anyhow::Result<ExitCode> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    pub(crate) async fn until_stopped(mut self, signals: Signals) -> ExitCode {
+        let Signals { mut hangup, mut terminate, mut interrupt } = signals;
         let mut look = tokio::time::interval(LOOK);
         let delay = loop {
             tokio::select! {
@@ -126,7 +146,7 @@ impl Running {
             }
         };
         self.stop(delay).await;
-        Ok(ExitCode::SUCCESS)
+        ExitCode::SUCCESS
     }
 
     fn reload(&mut self) {
