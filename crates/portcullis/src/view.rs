@@ -64,8 +64,6 @@ impl portcullis_admin::View for View {
         let counted = self.grantor.stats();
         exposition.gauge(Metric::LimitKeys, &["(all)"], counted.keys as f64);
         exposition.count(Metric::LimitKeysEvicted, &["(all)"], counted.evicted);
-        exposition.count(Metric::LimitDecisions, &["(all)", "allowed"], counted.allowed);
-        exposition.count(Metric::LimitDecisions, &["(all)", "refused"], counted.refused);
         if let Some(counts) = self.gateway.log_counts() {
             exposition.count(Metric::LogLines, &["written"], counts.written);
             exposition.count(Metric::LogLines, &["dropped"], counts.dropped);

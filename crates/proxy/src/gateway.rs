@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use portcullis_snapshot::Snapshot;
 use portcullis_telemetry::log::Log;
-use portcullis_telemetry::metrics::{BackendSeries, Registry, RouteSeries};
+use portcullis_telemetry::metrics::{
+    BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries,
+};
 use portcullis_upstream::Endpoint;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
@@ -37,6 +39,9 @@ pub(crate) struct Active {
     pub(crate) routes: Vec<Arc<RouteSeries>>,
     pub(crate) no_route: Arc<RouteSeries>,
     pub(crate) backends: Vec<Arc<BackendSeries>>,
+    /// What the limits of each route said, by index.
+    pub(crate) limits: Vec<Arc<LimitSeries>>,
+    pub(crate) policies: HashMap<&'static str, Arc<PolicySeries>>,
     /// `config@N-hash`, for the log.
     pub(crate) config: String,
 }
@@ -51,6 +56,13 @@ impl Active {
             routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
             no_route: all.route("(none)"),
             backends: snapshot.backends.iter().map(|backend| all.backend(&backend.name)).collect(),
+            limits: snapshot.routes.iter().map(|route| all.limit(&route.name)).collect(),
+            policies: snapshot
+                .routes
+                .iter()
+                .flat_map(|route| &route.policies)
+                .map(|placed| (placed.name, all.policy(placed.name)))
+                .collect(),
             config: snapshot.version.short(),
             snapshot: Arc::new(snapshot),
             sockets,

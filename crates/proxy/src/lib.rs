@@ -31,6 +31,7 @@ mod relay;
 mod serve;
 mod services;
 mod slot;
+mod watch;
 mod wire;
 mod worker;
 

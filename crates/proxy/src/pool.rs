@@ -103,6 +103,11 @@ impl Pool {
         });
     }
 
+    /// How many connections to the endpoint are idle here.
+    pub(crate) fn idle(&self, endpoint: &Arc<Endpoint>) -> usize {
+        self.idle.borrow().get(&Key::of(endpoint)).map_or(0, Vec::len)
+    }
+
     /// The addresses of a name, from the system's resolver; an IP address is its own.
     async fn lookup(&self, host: &str, port: u16, now: Duration) -> io::Result<Vec<SocketAddr>> {
         if let Ok(ip) = host.trim_matches(['[', ']']).parse() {

@@ -19,6 +19,7 @@ use crate::finish::finish;
 use crate::forward::{Arrived, forward};
 use crate::gateway::Active;
 use crate::slot::Slot;
+use crate::watch::Watch;
 use crate::wire::Progress;
 use crate::worker::Worker;
 
@@ -57,7 +58,8 @@ async fn answer<C: Client>(
     let snapshot = &active.snapshot;
     let Slot { exchange, trip, .. } = slot;
     let mut body = Body { worker, client, received: &mut trip.bytes_in };
-    let decision = decide(snapshot, exchange, &mut body, &worker.shared.world, &mut ()).await;
+    let mut watch = Watch::new(worker, active);
+    let decision = decide(snapshot, exchange, &mut body, &worker.shared.world, &mut watch).await;
     trip.route = decision.route.map(|index| index.0 as usize);
     trip.seen = decision.seen;
     let (route, number) = match (decision.verdict, trip.route) {

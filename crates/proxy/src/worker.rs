@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use portcullis_core::exchange::Connection;
+use portcullis_telemetry::accounting::Sampler;
 use portcullis_telemetry::log::WorkerLog;
 use portcullis_telemetry::metrics::{DeadlineKind, WorkerMetrics};
 use portcullis_telemetry::request_id;
@@ -59,6 +60,7 @@ pub(crate) struct Worker {
     slots: RefCell<Vec<Box<Slot>>>,
     desks: RefCell<Vec<Desk<Job>>>,
     random: Cell<u64>,
+    sampler: RefCell<Sampler>,
     draining: Cell<bool>,
 }
 
@@ -115,6 +117,7 @@ impl Worker {
             slots: RefCell::default(),
             desks: RefCell::default(),
             random: Cell::new(u64::from_le_bytes(seed)),
+            sampler: RefCell::new(Sampler::new(u32::from(seed[0]))),
             draining: Cell::new(false),
         }
     }
@@ -135,6 +138,22 @@ impl Worker {
 
     pub(crate) fn log(&self) -> Option<&RefCell<WorkerLog>> {
         self.log.as_ref()
+    }
+
+    /// Whether the cost of policies is measured for the request that begins.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.sampler.borrow_mut().is_due()
+    }
+
+    /// Tells the metrics what the pool holds; requests under way are everybody's, and told by one.
+    fn count_pool(&self, active: &Active) {
+        for (backend, series) in active.snapshot.backends.iter().zip(&active.backends) {
+            let endpoints = || backend.balancer.members().iter().map(|member| &member.endpoint);
+            let idle: usize = endpoints().map(|endpoint| self.pool.idle(endpoint)).sum();
+            let flying: u32 = endpoints().map(|endpoint| endpoint.in_flight()).sum();
+            let flying = if self.index == 0 { u64::from(flying) } else { 0 };
+            series.set_pool(self.metrics.id(), idle as u64, flying);
+        }
     }
 
     /// Uniform over `u64`; not for secrets (SplitMix64).
@@ -204,7 +223,7 @@ impl Worker {
         exchange.request_id = request_id::choose(fields, trusted, id);
         let trace_id = wide(self.random(), self.random());
         let randomness = Randomness { trace_id, span_id: self.random() };
-        exchange.trace = trace::receive(fields, randomness, false);
+        exchange.trace = trace::receive(fields, randomness, true);
     }
 
     /// Takes the newest configuration over: opens and closes listeners.
@@ -278,6 +297,7 @@ async fn sweep(worker: Rc<Worker>) {
             pool_due = now + POOL_SWEEP;
             let active = worker.active();
             worker.pool.sweep(now, |endpoint| active.idle_timeout(endpoint));
+            worker.count_pool(&active);
         }
     }
 }

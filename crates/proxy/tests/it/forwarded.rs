@@ -192,9 +192,33 @@ backends: {{ backend: "{}" }}
         let mut client = Client::connect(&gateway, protocol).await;
         let refused = client.send(Request::get("/")).await.unwrap();
         assert_eq!((refused.status, &*refused.problem()), (401, "credentials-missing"));
+        let request = Request::get("/")
+            .field("x-api-key", KEY)
+            .field("portcullis-client", "root")
+            .field("portcullis_tenant", "all");
+        assert_eq!(client.send(request).await.unwrap().status, 200, "{protocol:?}");
+        let seen = backend.last();
+        let told: Vec<_> =
+            seen.fields.iter().filter(|(n, _)| n.starts_with("portcullis")).collect();
+        let told: Vec<_> = told.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let expected = [
+            "portcullis-client: acme",
+            "portcullis-auth: partners",
+            "portcullis-tenant: acme-eu",
+            "portcullis-scopes: reports:read b",
+        ];
+        assert_eq!(told, expected, "{protocol:?}");
+        assert_eq!(seen.field("x-api-key"), None, "{protocol:?}");
     }
-    assert_eq!(backend.connections(), 0);
+    assert_eq!(backend.requests().len(), 4);
 }
 
-/// Nobody has a key: what is shown is that nobody gets through without one.
-const KEYS: &str = "[]";
+const KEY: &str = "pk_acme-1_4Kogz2wCj1GHTXhY3c7uchTN4lYPY06oJuh9x09hjj2";
+
+const KEYS: &str = r#"
+- id: acme-1
+  hash: "blake3:12072b7fdeb28ff8e34647c33e8c24a79af7996195968f3aecda4eeee3ae9189"
+  client: acme
+  tenant: acme-eu
+  scopes: ["reports:read", b]
+"#;
