@@ -7,8 +7,11 @@
 //! command, because time is noisy on shared machines.
 
 mod measure;
+mod micro;
 mod peers;
 mod report;
+
+pub(crate) use micro::micro;
 
 use std::fs;
 use std::path::PathBuf;

@@ -31,6 +31,8 @@ Usage: cargo xtask VERB
   picture              draws docs/demo.svg from what the demo prints
   bench quick [--rounds N] [--seconds N]
                        CPU time a request of Portcullis and of nginx, in turn
+  bench micro [--bless \"WHY\"]
+                       instructions of the hot parts against bench/micro.json
 ";
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
         ["bench", "quick", rest @ ..] => bench::quick(rest),
+        ["bench", "micro", rest @ ..] => bench::micro(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -35,7 +35,7 @@ pub use render::{
     Report, ReportedFinding, ReportedPlace, ReportedRelated, render, report, summary,
 };
 pub use route::{
-    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
+    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts,
 };
 pub use schema::schema;
 pub use text::{

@@ -86,17 +86,6 @@ pub struct Settings {
     /// inherited. Default: `false`; the verified identity is in `Portcullis-*` headers.
     #[serde(default)]
     pub forward_credential: Option<bool>,
-    /// Protocols that a client may switch to with `Upgrade`. Replaces what is inherited. Default:
-    /// none; the `Upgrade` header is then removed and the request goes on without it.
-    #[serde(default)]
-    pub upgrade: Option<OneOrMany<Upgrade>>,
-}
-
-/// A protocol for `Upgrade`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Upgrade {
-    Websocket,
 }
 
 /// What only a route can say. The loader adds [`Settings`] and the policies to this.
@@ -274,8 +263,6 @@ pub struct Timeouts {
     pub response: Option<DurationOrOff>,
     pub total: Option<DurationOrOff>,
     pub idle: Option<DurationOrOff>,
-    pub upgrade_idle: Option<DurationOrOff>,
-    pub upgrade_total: Option<DurationOrOff>,
 }
 
 impl Timeouts {
@@ -284,8 +271,6 @@ impl Timeouts {
         response: Some(DurationOrOff::from_secs(15)),
         total: Some(DurationOrOff::OFF),
         idle: Some(DurationOrOff::from_secs(60)),
-        upgrade_idle: Some(DurationOrOff::from_secs(5 * 60)),
-        upgrade_total: Some(DurationOrOff::from_secs(12 * 60 * 60)),
     };
 
     /// These, and for what they leave out those of `inherited`.
@@ -295,8 +280,6 @@ impl Timeouts {
             response: self.response.or(inherited.response),
             total: self.total.or(inherited.total),
             idle: self.idle.or(inherited.idle),
-            upgrade_idle: self.upgrade_idle.or(inherited.upgrade_idle),
-            upgrade_total: self.upgrade_total.or(inherited.upgrade_total),
         }
     }
 }
@@ -316,23 +299,11 @@ struct LongTimeouts {
     /// Without a byte moving in either body. Default: `60s`.
     #[serde(default)]
     idle: Option<DurationOrOff>,
-    /// Without a byte moving in either direction after an upgrade. Default: `5m`.
-    #[serde(default)]
-    upgrade_idle: Option<DurationOrOff>,
-    /// Longest life of an upgraded connection. Default: `12h`.
-    #[serde(default)]
-    upgrade_total: Option<DurationOrOff>,
 }
 
 impl From<LongTimeouts> for Timeouts {
     fn from(long: LongTimeouts) -> Self {
-        Self {
-            response: long.response,
-            total: long.total,
-            idle: long.idle,
-            upgrade_idle: long.upgrade_idle,
-            upgrade_total: long.upgrade_total,
-        }
+        Self { response: long.response, total: long.total, idle: long.idle }
     }
 }
 

@@ -91,8 +91,6 @@ pub struct Route {
     pub response_body: BodyUse,
     /// Whether the client's credential reaches the backend.
     pub forward_credential: bool,
-    /// Whether `Upgrade: websocket` is passed on; no other upgrade ever is.
-    pub websocket: bool,
     /// What it matches, as written; for people.
     pub matches: Vec<String>,
     /// Listeners it is served on, by position.
@@ -145,10 +143,6 @@ pub struct Timeouts {
     pub total: Option<Duration>,
     /// Without a byte moving in either body.
     pub idle: Option<Duration>,
-    /// Without a byte moving in either direction after an upgrade.
-    pub upgrade_idle: Option<Duration>,
-    /// Life of an upgraded connection.
-    pub upgrade_total: Option<Duration>,
 }
 
 impl Snapshot {

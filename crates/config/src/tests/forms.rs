@@ -101,7 +101,6 @@ fn routes() {
         ("to: b, timeout: 5s", "to: b, timeout: { response: 5s }"),
         ("to: b, timeout: off", "to: b, timeout: { response: off }"),
         ("to: b, body_max: 1MiB", "to: b, body_max: 1048576"),
-        ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];
     let route = |text: &str| format!("routes: {{ r: {{ match: /, {text} }} }}");
     for (short, long) in pairs {

@@ -1,6 +1,6 @@
 //! Routes: what each says itself, with what it inherits.
 
-use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts, Upgrade};
+use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts};
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::units::DurationOrOff;
@@ -105,9 +105,6 @@ impl<'a> Compiler<'a, '_> {
             response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
             policies,
             forward_credential,
-            websocket: inherited
-                .nearest(|settings| settings.upgrade.as_ref())
-                .is_some_and(|upgrades| upgrades.contains(&Upgrade::Websocket)),
             matches: patterns.iter().map(summary).collect(),
             listeners: on,
         };
@@ -195,13 +192,7 @@ fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
         .chain([WrittenTimeouts::DEFAULT])
         .fold(WrittenTimeouts::default(), |nearer, further| nearer.or(further));
     let part = |written: Option<DurationOrOff>| written.and_then(|written| written.0);
-    Timeouts {
-        response: part(all.response),
-        total: part(all.total),
-        idle: part(all.idle),
-        upgrade_idle: part(all.upgrade_idle),
-        upgrade_total: part(all.upgrade_total),
-    }
+    Timeouts { response: part(all.response), total: part(all.total), idle: part(all.idle) }
 }
 
 /// `GET,POST api.example.com/orders/** [x-version: 2]`

@@ -68,13 +68,12 @@ fn dump(snapshot: &Snapshot) -> String {
         }
         writeln!(
             out,
-            "  response {:?} total {:?} body {} {:?}{}{}",
+            "  response {:?} total {:?} body {} {:?}{}",
             route.timeouts.response,
             route.timeouts.total,
             route.body_bytes_max,
             route.request_body,
             if route.forward_credential { " forwards credential" } else { "" },
-            if route.websocket { " websocket" } else { "" },
         )
         .unwrap();
     }
@@ -168,7 +167,6 @@ groups:
         whole: 100
         body_max: 2KiB
         forward_credential: true
-        upgrade: websocket
         to: one
       open: { match: /open, public: everybody may, to: one }
       maybe: { match: /maybe, auth: { optional: idp, reason: better with }, to: one }
@@ -216,7 +214,7 @@ backends: { one: "http://10.0.0.1" }
               validate: whole Whole(100)
               transform: stamp Stamped("shop/own:own")
               to one 100
-              response Some(4s) total None body 2048 Buffered { bytes_max: 100 } forwards credential websocket
+              response Some(4s) total None body 2048 Buffered { bytes_max: 100 } forwards credential
             route shop/open on [1, 0] public because everybody may
               match shop.example.com/shop/open
               screen: ip_filter IpFilter { deny: "1.1.1.1" }

@@ -1,0 +1,91 @@
+//! `cargo xtask bench micro`: instructions of the hot parts, counted by valgrind, against those in
+//! `bench/micro.json`. Counts repeat to the instruction where times do not.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use crate::steps::{cargo, command, output, run, step};
+
+/// More than this over the baseline fails.
+const GROWTH_PERCENT: f64 = 3.0;
+const FEW: u64 = 1_000;
+const MANY: u64 = 11_000;
+
+/// `--bless "<why>"` makes what is counted now the baseline.
+pub(crate) fn micro(arguments: &[&str]) -> anyhow::Result<()> {
+    let why = match arguments {
+        [] => None,
+        ["--bless", why] if !why.trim().is_empty() => Some(*why),
+        _ => bail!("bench micro [--bless \"<why>\"]"),
+    };
+    let build = ["build", "--quiet", "--release", "--locked", "-p", "portcullis-bench"];
+    step("release build", || run(cargo(&build)))?;
+    let counted = count()?;
+    let key = key()?;
+    let path = crate::root().join("bench/micro.json");
+    if let Some(why) = why {
+        let text = json!({ "key": key, "why": why, "instructions": counted });
+        fs::write(&path, format!("{text:#}\n"))?;
+        println!("   wrote bench/micro.json");
+        return Ok(());
+    }
+    let text = fs::read_to_string(&path).context("bench/micro.json; make it with --bless")?;
+    let baseline: Value = serde_json::from_str(&text)?;
+    if baseline["key"] != json!(key) {
+        println!("   the baseline is of another compiler or lock file: {}", baseline["key"]);
+    }
+    let mut grown = Vec::new();
+    println!("| instructions | now | baseline | change |\n|---|---|---|---|");
+    for (part, now) in &counted {
+        let Some(before) = baseline["instructions"][part].as_u64() else {
+            grown.push(format!("{part} has no baseline"));
+            continue;
+        };
+        let change = 100.0 * (*now as f64 / before as f64 - 1.0);
+        println!("| {part} | {now} | {before} | {change:+.1} % |");
+        if change > GROWTH_PERCENT {
+            grown.push(format!("{part} {change:+.1} %"));
+        }
+    }
+    if !grown.is_empty() {
+        bail!("more than {GROWTH_PERCENT} % over the baseline: {}", grown.join(", "));
+    }
+    Ok(())
+}
+
+fn count() -> anyhow::Result<BTreeMap<String, u64>> {
+    let binary = crate::root().join("target/release/micro");
+    let binary = binary.to_string_lossy();
+    let mut counted = BTreeMap::new();
+    for part in output(command(&binary, &[]))?.lines() {
+        let few = instructions(&binary, part, FEW)?;
+        let many = instructions(&binary, part, MANY)?;
+        counted.insert(part.to_owned(), (many - few) / (MANY - FEW));
+    }
+    Ok(counted)
+}
+
+fn instructions(binary: &str, part: &str, times: u64) -> anyhow::Result<u64> {
+    let quiet = ["--tool=callgrind", "--callgrind-out-file=/dev/null"];
+    let times = times.to_string();
+    let arguments = [&quiet[..], &[binary, part, &times]].concat();
+    let output = command("valgrind", &arguments).output().context("Debian's package valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let total = text.lines().find_map(|line| line.split("Collected :").nth(1));
+    let total = total.with_context(|| format!("valgrind did not count:\n{text}"))?;
+    Ok(total.trim().parse()?)
+}
+
+/// What a baseline holds for: the compiler and every dependency.
+fn key() -> anyhow::Result<String> {
+    let compiler = output(command("rustc", &["--version"]))?;
+    let lock = fs::read(crate::root().join("Cargo.lock"))?;
+    // FNV-1a: the same on every machine and for ever.
+    let hash = lock.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Ok(format!("{} lock {hash:016x}", compiler.trim()))
+}
