@@ -46,6 +46,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    // Counts what the hot parts cost; nothing ships it.
+    ("portcullis-bench", &["core", "http1", "policies", "snapshot", "telemetry", "upstream"]),
     ("portcullis-tidy", &[]),
     ("xtask", &[]),
 ];

@@ -9,7 +9,7 @@ const LINE_CHARS_MAX: usize = 100;
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "mod", "util", "utils"];
 
 fn all() -> Vec<Source> {
-    ["crates", "xtask", "fuzz"].iter().flat_map(|folder| rust_files(folder)).collect()
+    ["bench", "crates", "fuzz", "xtask"].iter().flat_map(|folder| rust_files(folder)).collect()
 }
 
 #[test]

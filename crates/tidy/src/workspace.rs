@@ -78,14 +78,14 @@ pub(crate) fn markdown_files(folder: &str) -> Vec<Source> {
     load(paths)
 }
 
-/// Folder and package name of each of our crates, `xtask` included.
+/// Folder and package name of each of our crates, `bench` and `xtask` included.
 pub(crate) fn crates() -> Vec<(String, String)> {
     let mut folders: Vec<String> = fs::read_dir(root().join("crates"))
         .unwrap()
         .map(|entry| format!("crates/{}", entry.unwrap().file_name().to_str().unwrap()))
         .filter(|folder| root().join(folder).join("Cargo.toml").exists())
         .collect();
-    folders.push("xtask".to_owned());
+    folders.extend(["bench".to_owned(), "xtask".to_owned()]);
     folders.sort();
     folders
         .into_iter()
