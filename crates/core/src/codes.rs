@@ -58,8 +58,6 @@ codes! {
     AUTHENTICATION_SLOWED = 429 Client "authentication-slowed" "Too many failed authentications";
     HEAD_TOO_LARGE = 431 Client "head-too-large" "The header fields are too large";
     INTERNAL = 500 Gateway "internal" "The gateway failed";
-    METHOD_NOT_IMPLEMENTED = 501 Client "method-not-implemented" "The method is not implemented";
-    CODING_NOT_IMPLEMENTED = 501 Client "coding-not-implemented" "The transfer coding is not implemented";
     BACKEND_UNREACHABLE = 502 Backend "backend-unreachable" "The backend cannot be reached";
     BACKEND_CLOSED = 502 Backend "backend-closed" "The backend closed the connection";
     BACKEND_MALFORMED = 502 Backend "backend-malformed" "The backend's answer is not valid";
@@ -68,7 +66,6 @@ codes! {
     BACKEND_BUSY = 503 Backend "backend-busy" "The backend has no room for another request";
     KEYS_UNAVAILABLE = 503 Gateway "keys-unavailable" "Credentials cannot be checked right now";
     LIMITS_UNAVAILABLE = 503 Gateway "limits-unavailable" "Limits cannot be checked right now";
-    OVERLOADED = 503 Gateway "overloaded" "The gateway has no room for another request";
     BACKEND_TIMEOUT = 504 Backend "backend-timeout" "The backend did not answer in time";
     VERSION_NOT_SUPPORTED = 505 Client "version-not-supported" "The HTTP version is not supported";
 }

@@ -408,8 +408,6 @@ pub(crate) fn problem_of(error: &RequestError) -> Problem {
             417 => codes::EXPECTATION_FAILED,
             421 => codes::MISDIRECTED_REQUEST,
             431 => codes::HEAD_TOO_LARGE,
-            501 if matches!(error, RequestError::MethodRefused) => codes::METHOD_NOT_IMPLEMENTED,
-            501 => codes::CODING_NOT_IMPLEMENTED,
             505 => codes::VERSION_NOT_SUPPORTED,
             _ => codes::MALFORMED_REQUEST,
         },

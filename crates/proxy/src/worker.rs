@@ -91,9 +91,9 @@ impl Worker {
             }
             // An error means that the gateway is gone, which is reason enough to stop.
             let _stopped = stop.wait_for(|stop| *stop).await.is_ok();
-            if let Some(log) = &worker.log {
-                log.borrow_mut().flush();
-            }
+            // Desks hold the worker and the worker holds them: without this it would outlive its
+            // thread, and so would its end of the access log, which has lines until it is dropped.
+            worker.desks.borrow_mut().clear();
         });
         Ok(())
     }

@@ -34,6 +34,10 @@ impl Place {
         path
     }
 
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         run(self.directory.path(), arguments)
     }
@@ -130,12 +134,18 @@ impl Running {
 
     /// Waits for its end, which closes what it wrote to.
     #[track_caller]
-    pub(crate) fn ended(mut self) -> ExitStatus {
+    pub(crate) fn ended(self) -> ExitStatus {
+        self.ended_saying().0
+    }
+
+    /// [`Self::ended`], with what it still said on standard error.
+    #[track_caller]
+    pub(crate) fn ended_saying(mut self) -> (ExitStatus, Vec<String>) {
         let mut last = Vec::new();
         loop {
             match self.stderr.recv_timeout(PATIENCE) {
                 Ok(line) => last.push(line),
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(RecvTimeoutError::Disconnected) => return (self.child.wait().unwrap(), last),
                 Err(RecvTimeoutError::Timeout) => panic!("it goes on:\n{}", last.join("\n")),
             }
         }

@@ -53,16 +53,12 @@ fn becomes(address: &str, path: &str, end: &str) {
 fn started(place: &Place) -> (Running, String) {
     let running = place.start(&["run"]);
     let address = address(&running.logged("listening"));
-    // Once it has noticed a change by itself, it listens to signals as well.
-    place.write("portcullis.yaml", &config("hello"));
-    running.logged("the new configuration serves");
-    becomes(&address, "/hello", "hello");
     (running, address)
 }
 
 #[test]
 fn it_serves_and_stops_when_told() {
-    let (running, address) = started(&Place::with(&config("first")));
+    let (running, address) = started(&Place::with(&config("hello")));
     let answer = get(&address, "/hello");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\nhello"), "{answer}");
     assert!(get(&address, "/closed").starts_with("HTTP/1.1 403 "));
@@ -111,4 +107,17 @@ fn an_admin_address_needs_a_token() {
     let ran = place.run(&["run", "--admin", "127.0.0.1:0"]);
     assert_eq!(ran.status, 3, "{}", ran.shown());
     assert!(ran.stderr.contains("admin: {token: …}"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_last_lines_of_the_access_log_are_written_before_it_ends() {
+    let text = config("first").replace("access_log: off", "access_log: \"file:access.log\"");
+    let place = Place::with(&text);
+    let (running, address) = started(&place);
+    get(&address, "/hello");
+    running.signal("TERM");
+    let (status, last) = running.ended_saying();
+    assert!(status.success(), "{status}");
+    assert!(!last.iter().any(|line| line.contains("WARN")), "{}", last.join("\n"));
+    assert_eq!(place.read("access.log").lines().count(), 1);
 }
