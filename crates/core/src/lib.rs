@@ -9,6 +9,7 @@ pub mod codes;
 pub mod decode;
 pub mod exchange;
 pub mod finding;
+pub mod grpc;
 pub mod head;
 pub mod identity;
 pub mod known;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::codes::Code;
+use crate::grpc;
 use crate::head::ResponseHead;
 use crate::policy::{Reply, ReplyBody};
 
@@ -52,7 +53,7 @@ impl Problem {
         StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The only place where a problem turns into bytes.
+    /// With [`Self::into_grpc_reply`] the only place where a problem turns into bytes.
     #[must_use]
     pub fn into_reply(self, request_id: &str) -> Reply {
         let mut head = ResponseHead::new(self.status());
@@ -71,6 +72,21 @@ impl Problem {
         .unwrap_or_default();
         Reply { head, body: ReplyBody::Bytes(Bytes::from(body)) }
     }
+
+    /// The same for a gRPC caller: a "Trailers-Only" answer, whose status is in the head.
+    #[must_use]
+    pub fn into_grpc_reply(self, request_id: &str) -> Reply {
+        let mut head = ResponseHead::new(StatusCode::OK);
+        head.fields.append(b"content-type", grpc::CONTENT_TYPE);
+        let Code { name, status, title, .. } = self.code;
+        head.fields.append(b"grpc-status", grpc::status_of(*status).to_string().as_bytes());
+        let message = format!("{title} ({name}, request {request_id})");
+        head.fields.append(b"grpc-message", grpc::message(&message).as_bytes());
+        for (name, value) in &self.fields {
+            head.fields.append(name.as_bytes(), value.as_bytes());
+        }
+        Reply { head, body: ReplyBody::Bytes(Bytes::new()) }
+    }
 }
 
 #[cfg(test)]
@@ -80,18 +96,37 @@ mod tests {
     use super::*;
     use crate::codes;
 
+    fn lines(reply: &Reply) -> Vec<String> {
+        let line = |(name, value): (&[u8], &[u8])| {
+            format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+        };
+        reply.head.fields.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_grpc_caller_reads_the_problem_in_the_head() {
+        let problem = Problem::new(codes::RATE_LIMITED)
+            .detail("client 192.0.2.7 over 10/s")
+            .field("retry-after", "2");
+        let reply = problem.into_grpc_reply("c0ffee");
+        assert_eq!(reply.head.status, StatusCode::OK);
+        expect![[r#"
+            content-type: application/grpc
+            grpc-status: 8
+            grpc-message: Too many requests (rate-limited, request c0ffee)
+            retry-after: 2"#]]
+        .assert_eq(&lines(&reply).join("\n"));
+        let ReplyBody::Bytes(body) = reply.body else { unreachable!() };
+        assert!(body.is_empty());
+    }
+
     #[test]
     fn the_detail_stays_inside() {
         let problem = Problem::new(codes::RATE_LIMITED)
             .detail("client 192.0.2.7 over 10/s")
             .retry_after(std::time::Duration::from_millis(1200));
         let reply = problem.into_reply("c0ffee");
-        let fields: Vec<_> = reply
-            .head
-            .fields
-            .iter()
-            .map(|(n, v)| format!("{}: {}", n.escape_ascii(), v.escape_ascii()))
-            .collect();
+        let fields = lines(&reply);
         let ReplyBody::Bytes(body) = reply.body else { unreachable!() };
         expect![[r#"
             429

@@ -27,6 +27,34 @@ pub struct Backend {
     pub idle_max: u32,
     /// Requests waiting for a connection, over all workers.
     pub pending_max: u32,
+    /// HTTP/2 streams open at once on one connection; the endpoint may allow fewer.
+    pub streams_max: u32,
+    /// The header that each connection begins with. Such a connection is one client's, so never
+    /// HTTP/2.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether it is told the client by `Forwarded` too (RFC 7239).
+    pub forwarded: bool,
+}
+
+/// The HTTP version spoken to an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// With TLS what the endpoint picks by ALPN; HTTP/1.1 in clear text.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2: by ALPN with TLS, by prior knowledge without (RFC 9113 §3.3).
+    H2,
+}
+
+/// The version of the PROXY protocol that is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// How an endpoint is reached.
@@ -35,6 +63,7 @@ pub struct EndpointAddress {
     /// As the metrics and logs name it: `http://10.0.0.1:8080`.
     pub url: Arc<str>,
     pub https: bool,
+    pub protocol: Protocol,
     /// A name or an address; IPv6 without brackets.
     pub host: Arc<str>,
     pub port: u16,
@@ -57,8 +86,12 @@ pub enum HostHeader {
 
 #[derive(Clone, Debug)]
 pub struct BackendTls {
-    /// Verifies against the given authorities; has the client certificate, if any.
+    /// Verifies against the given authorities; has the client certificate, if any. Offers by ALPN
+    /// what the backend's protocol allows.
     pub config: Arc<rustls::ClientConfig>,
+    /// The same, but offers only HTTP/1.1: for requests that HTTP/2 cannot carry there. Sessions
+    /// are shared.
+    pub config_h1: Arc<rustls::ClientConfig>,
     /// Why nothing is verified, if so.
     pub unverified: Option<String>,
 }

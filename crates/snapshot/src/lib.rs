@@ -19,13 +19,15 @@ mod testing;
 pub mod tls;
 mod version;
 
-pub use backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader};
+pub use backend::{
+    Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
+};
 pub use compile::{CompileContext, compile};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use explain::{Explain, Trace, TraceStep, explain};
 pub use inline_tests::{TestReport, run_tests};
-pub use listener::{Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect};
+pub use listener::{H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect};
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{

@@ -121,6 +121,20 @@ pub struct ListenerLimits {
     pub fields_max: u32,
     pub target_bytes_max: u32,
     pub streams_max: u32,
+    /// Connections open at once from one address.
+    pub connections_per_address_max: u32,
+    pub frames: H2Frames,
+}
+
+/// How many HTTP/2 frames that cost the sender nothing one connection may bring; GOAWAY
+/// (`ENHANCE_YOUR_CALM`) beyond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct H2Frames {
+    pub resets_per_minute: u32,
+    pub pings_per_minute: u32,
+    pub settings_per_minute: u32,
+    /// CONTINUATION frames of one head.
+    pub continuations_max: u32,
 }
 
 #[cfg(test)]

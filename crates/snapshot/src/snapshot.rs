@@ -89,6 +89,8 @@ pub struct Route {
     /// The most that any policy wants to do with the bodies.
     pub request_body: BodyUse,
     pub response_body: BodyUse,
+    /// Whether a WebSocket may be opened through it (RFC 6455, RFC 8441).
+    pub websocket: bool,
     /// Whether the client's credential reaches the backend.
     pub forward_credential: bool,
     /// What it matches, as written; for people.
@@ -143,6 +145,10 @@ pub struct Timeouts {
     pub total: Option<Duration>,
     /// Without a byte moving in either body.
     pub idle: Option<Duration>,
+    /// Without a byte moving either way after an upgrade; `total` and `idle` end with it.
+    pub upgrade_idle: Option<Duration>,
+    /// From the upgrade to its end.
+    pub upgrade_lifetime: Option<Duration>,
 }
 
 impl Snapshot {

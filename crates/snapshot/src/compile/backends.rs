@@ -13,7 +13,7 @@ use portcullis_upstream::{Algorithm, Balancer, HealthSettings, Member};
 use rustls::pki_types::ServerName;
 
 use super::{Compiler, tls};
-use crate::backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader};
+use crate::backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol};
 
 /// Checks come at least this often while an endpoint's state is changing.
 const INTERVAL_EDGE: Duration = Duration::from_millis(500);
@@ -73,6 +73,9 @@ impl Compiler<'_, '_> {
             connections_max: written.connections_max,
             idle_max: written.idle_max,
             pending_max: written.pending_max,
+            streams_max: 100,
+            proxy_protocol: None,
+            forwarded: false,
         })
     }
 
@@ -143,9 +146,18 @@ impl Compiler<'_, '_> {
             self.push(Finding::error("tls", named.span, resource, "TLS cannot be set up here"));
             return None;
         };
-        // A `ClientConfig` is a handful of `Arc`s: the session store is shared.
-        let config = Arc::new(config.clone());
-        Some(BackendTls { config, unverified: unverified.map(|reason| reason.0.clone()) })
+        // A `ClientConfig` is a handful of `Arc`s: the session store is shared. What it offers is
+        // set here, so that a change of `protocol` keeps the sessions.
+        let offering = |protocol| {
+            let mut config = config.clone();
+            config.alpn_protocols = tls::alpn(protocol);
+            Arc::new(config)
+        };
+        Some(BackendTls {
+            config: offering(Protocol::Auto),
+            config_h1: offering(Protocol::H1),
+            unverified: unverified.map(|reason| reason.0.clone()),
+        })
     }
 }
 
@@ -164,6 +176,7 @@ fn address(endpoint: &Endpoint, server_name: Option<&str>) -> EndpointAddress {
     EndpointAddress {
         url: url.value.to_string().into(),
         https: url.https,
+        protocol: Protocol::Auto,
         host: url.host.as_str().into(),
         port: url.port,
         authority: authority.into(),

@@ -9,7 +9,9 @@ use portcullis_core::node::SourceSpan;
 
 use super::Compiler;
 use super::routes::BuiltRoute;
-use crate::listener::{Listener, ListenerLimits, ListenerTimeouts, Network, PathsByHost, Redirect};
+use crate::listener::{
+    H2Frames, Listener, ListenerLimits, ListenerTimeouts, Network, PathsByHost, Redirect,
+};
 use crate::router::LISTENERS_MAX;
 use crate::snapshot::Access;
 
@@ -93,6 +95,13 @@ impl Compiler<'_, '_> {
                 fields_max: written.fields_max,
                 target_bytes_max: u32::try_from(written.target_max.0).unwrap_or(u32::MAX),
                 streams_max: written.streams_max,
+                connections_per_address_max: 16_384,
+                frames: H2Frames {
+                    resets_per_minute: 200,
+                    pings_per_minute: 120,
+                    settings_per_minute: 60,
+                    continuations_max: 16,
+                },
             },
             clear_text: written.clear_text.as_ref().map(|reason| reason.0.clone()),
         };

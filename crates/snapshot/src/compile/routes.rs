@@ -1,5 +1,7 @@
 //! Routes: what each says itself, with what it inherits.
 
+use std::time::Duration;
+
 use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts};
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
@@ -104,6 +106,7 @@ impl<'a> Compiler<'a, '_> {
             request_body: widest(policies.iter().map(|placed| placed.policy.request_body())),
             response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
             policies,
+            websocket: false,
             forward_credential,
             matches: patterns.iter().map(summary).collect(),
             listeners: on,
@@ -192,7 +195,13 @@ fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
         .chain([WrittenTimeouts::DEFAULT])
         .fold(WrittenTimeouts::default(), |nearer, further| nearer.or(further));
     let part = |written: Option<DurationOrOff>| written.and_then(|written| written.0);
-    Timeouts { response: part(all.response), total: part(all.total), idle: part(all.idle) }
+    Timeouts {
+        response: part(all.response),
+        total: part(all.total),
+        idle: part(all.idle),
+        upgrade_idle: Some(Duration::from_secs(300)),
+        upgrade_lifetime: Some(Duration::from_secs(12 * 3600)),
+    }
 }
 
 /// `GET,POST api.example.com/orders/** [x-version: 2]`

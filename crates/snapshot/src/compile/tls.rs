@@ -23,6 +23,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Compiler;
+use crate::backend::Protocol;
 use crate::listener::ListenerTls;
 use crate::snapshot::CertificateFacts;
 use crate::tls::Certificates;
@@ -74,7 +75,7 @@ impl Compiler<'_, '_> {
         config.ticketer = Arc::clone(ticketer);
         // Tickets resume both versions; a cache of sessions would only take memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.alpn_protocols = alpn(http2);
+        config.alpn_protocols = alpn(if http2 { Protocol::Auto } else { Protocol::H1 });
         Some(ListenerTls { config: Arc::new(config), certificates })
     }
 
@@ -176,12 +177,17 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn alpn(http2: bool) -> Vec<Vec<u8>> {
-    let h2 = http2.then(|| b"h2".to_vec());
-    h2.into_iter().chain([b"http/1.1".to_vec()]).collect()
+/// What is offered, best first (RFC 7301).
+pub(super) fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
+    let offered: &[&[u8]] = match protocol {
+        Protocol::Auto => &[b"h2", b"http/1.1"],
+        Protocol::H1 => &[b"http/1.1"],
+        Protocol::H2 => &[b"h2"],
+    };
+    offered.iter().map(|name| name.to_vec()).collect()
 }
 
-/// The client side, towards a backend.
+/// The client side, towards a backend. It offers nothing by ALPN yet.
 pub(super) fn client(
     roots: Arc<RootCertStore>,
     unverified: bool,
@@ -196,12 +202,10 @@ pub(super) fn client(
         }
         false => builder.with_root_certificates(roots),
     };
-    let mut config = match identity {
+    Some(match identity {
         Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = alpn(false);
-    Some(config)
+    })
 }
 
 /// Takes any certificate, for `unverified: "<reason>"`. Whoever presents it still has to have its
