@@ -25,13 +25,18 @@ pub struct Backend {
     pub connections_max: u32,
     pub idle_max: u32,
     pub pending_max: u32,
+    pub protocol: Spanned<Protocol>,
+    pub streams_max: u32,
+    pub proxy_protocol: Option<Spanned<ProxyVersion>>,
+    pub forwarded: bool,
 }
 
 /// A service behind the gateway: the URL of its only endpoint, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongBackend {
-    /// Where it is: URLs (`http://10.0.0.1:8080`), or maps with `url` and `weight`.
+    /// Where it is: URLs (`http://10.0.0.1:8080`, `https://…`, or `h2c://…` for HTTP/2 in clear
+    /// text), or maps with `url` and `weight`.
     #[schemars(length(min = 1, max = 4096), extend("uniqueItems" = true))]
     endpoints: Vec<Endpoint>,
     /// How an endpoint is chosen. Default: `least_requests`.
@@ -68,6 +73,23 @@ struct LongBackend {
     /// Requests that may wait for a connection; a 503 beyond. Default: 1024.
     #[serde(default = "pending_max")]
     pending_max: u32,
+    /// The HTTP version it is spoken to in: `auto`, `h1` or `h2`. `auto` lets `https://` endpoints
+    /// pick by ALPN, and is HTTP/1.1 in clear text; an `h2c://` endpoint always gets HTTP/2.
+    /// Default: `auto`.
+    #[serde(default)]
+    protocol: Spanned<Protocol>,
+    /// HTTP/2 streams open at once on one connection, if the endpoint allows as many. Default: 100.
+    #[serde(default = "streams_max")]
+    #[schemars(range(min = 1, max = 10_000))]
+    streams_max: u32,
+    /// Begins each connection with a PROXY protocol header that names the client: `v1` (text) or
+    /// `v2` (binary). Such a connection serves one client only and speaks HTTP/1.1: with `auto`
+    /// HTTP/2 is not offered, and `h2` and `h2c://` are an error. Default: none.
+    #[serde(default)]
+    proxy_protocol: Option<Spanned<ProxyVersion>>,
+    /// Whether it gets `Forwarded` (RFC 7239) in addition to `X-Forwarded-*`. Default: `false`.
+    #[serde(default)]
+    forwarded: bool,
 }
 
 fn connect_timeout() -> PositiveDuration {
@@ -90,6 +112,10 @@ fn pending_max() -> u32 {
     1024
 }
 
+fn streams_max() -> u32 {
+    100
+}
+
 impl From<LongBackend> for Backend {
     fn from(long: LongBackend) -> Self {
         Self {
@@ -103,6 +129,10 @@ impl From<LongBackend> for Backend {
             connections_max: long.connections_max,
             idle_max: long.idle_max,
             pending_max: long.pending_max,
+            protocol: long.protocol,
+            streams_max: long.streams_max,
+            proxy_protocol: long.proxy_protocol,
+            forwarded: long.forwarded,
         }
     }
 }
@@ -120,6 +150,10 @@ impl Backend {
             connections_max: connections_max(),
             idle_max: idle_max(),
             pending_max: pending_max(),
+            protocol: Spanned::default(),
+            streams_max: streams_max(),
+            proxy_protocol: None,
+            forwarded: false,
         }
     }
 }
@@ -156,7 +190,8 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongEndpoint {
-    /// `http://HOST[:PORT]` or `https://HOST[:PORT]`, without a path.
+    /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]` (HTTP/2 in clear text),
+    /// without a path.
     url: Spanned<EndpointUrl>,
     /// Share of the requests, against the other endpoints. 0 sends nothing. Default: 1.
     #[serde(default = "one")]
@@ -201,6 +236,29 @@ pub enum Balance {
     /// Of two drawn by weight, the one with fewer requests in flight.
     #[default]
     LeastRequests,
+}
+
+/// The HTTP version that a backend is spoken to in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// With TLS what the endpoint picks by ALPN; HTTP/1.1 in clear text.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2, in clear text by prior knowledge.
+    H2,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// An active health check, `GET PATH` on each endpoint.

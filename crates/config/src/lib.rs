@@ -22,11 +22,12 @@ mod tests;
 mod text;
 mod yaml;
 
-pub use backend::{Backend, BackendTls, Balance, Endpoint, Health};
+pub use backend::{Backend, BackendTls, Balance, Endpoint, Health, Protocol, ProxyVersion};
 pub use forms::OneOrMany;
 pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
 pub use listener::{
-    CertificatePair, HostOptions, Listener, ListenerTls, PathOptions, PathTreatment, Redirect,
+    CertificatePair, H2Frames, HostOptions, Listener, ListenerTls, PathOptions, PathTreatment,
+    Redirect,
 };
 pub use load::{Loaded, Source, load};
 pub use matching::{Condition, Match, PathText, ValueText};
@@ -35,7 +36,8 @@ pub use render::{
     Report, ReportedFinding, ReportedPlace, ReportedRelated, render, report, summary,
 };
 pub use route::{
-    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts,
+    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
+    Upgrades,
 };
 pub use schema::schema;
 pub use text::{

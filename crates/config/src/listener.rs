@@ -61,6 +61,10 @@ pub struct Listener {
     #[serde(default = "connections_max")]
     #[schemars(range(min = 1))]
     pub connections_max: u32,
+    /// Open connections from one address; the next one is closed at once. Default: 16384.
+    #[serde(default = "connections_per_address_max")]
+    #[schemars(range(min = 1))]
+    pub connections_per_address_max: u32,
     /// Bytes of a request's head, each field counted with 32 bytes more; 431 beyond. Default:
     /// `64KiB`.
     #[serde(default = "head_max")]
@@ -76,6 +80,43 @@ pub struct Listener {
     #[serde(default = "streams_max")]
     #[schemars(range(min = 1, max = 10_000))]
     pub streams_max: u32,
+    /// HTTP/2 frames that cost a client nothing and the gateway work: how many one connection may
+    /// bring. It is closed beyond, with GOAWAY `ENHANCE_YOUR_CALM`.
+    #[serde(default)]
+    pub http2_frames: H2Frames,
+}
+
+/// How many frames of each kind one HTTP/2 connection may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct H2Frames {
+    /// RST_STREAM in a minute. Default: 200.
+    #[serde(default = "resets_per_minute")]
+    #[schemars(range(min = 1))]
+    pub resets_per_minute: u32,
+    /// PING in a minute. Default: 120.
+    #[serde(default = "pings_per_minute")]
+    #[schemars(range(min = 1))]
+    pub pings_per_minute: u32,
+    /// SETTINGS in a minute. Default: 60.
+    #[serde(default = "settings_per_minute")]
+    #[schemars(range(min = 1))]
+    pub settings_per_minute: u32,
+    /// CONTINUATION frames of one head. Default: 16.
+    #[serde(default = "continuations_max")]
+    #[schemars(range(max = 10_000))]
+    pub continuations_max: u32,
+}
+
+impl Default for H2Frames {
+    fn default() -> Self {
+        Self {
+            resets_per_minute: resets_per_minute(),
+            pings_per_minute: pings_per_minute(),
+            settings_per_minute: settings_per_minute(),
+            continuations_max: continuations_max(),
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -102,6 +143,10 @@ fn connections_max() -> u32 {
     65_536
 }
 
+fn connections_per_address_max() -> u32 {
+    16_384
+}
+
 fn head_max() -> Size {
     Size::kib(64)
 }
@@ -116,6 +161,22 @@ fn target_max() -> Size {
 
 fn streams_max() -> u32 {
     100
+}
+
+fn resets_per_minute() -> u32 {
+    200
+}
+
+fn pings_per_minute() -> u32 {
+    120
+}
+
+fn settings_per_minute() -> u32 {
+    60
+}
+
+fn continuations_max() -> u32 {
+    16
 }
 
 /// TLS 1.2 and 1.3 with the certificate that fits the name the client asks for.

@@ -2,6 +2,7 @@
 //! among them, is the router's business.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use portcullis_core::decode::{Entries, Fault, Spanned, short_or_long};
@@ -122,6 +123,11 @@ struct LongMatch {
     /// Methods, any of which will do. `GET` includes `HEAD`. Without it: any method.
     #[serde(default)]
     methods: Option<OneOrMany<Spanned<Method>>>,
+    /// gRPC calls: `pkg.Service/Method`, or `pkg.Service/*` for all methods of a service. Short for
+    /// `POST` and the path `/pkg.Service/Method` or `/pkg.Service/**`, so it stands in place of
+    /// `path` and `regex`.
+    #[serde(default)]
+    grpc: Option<Spanned<GrpcCall>>,
     /// Conditions on header fields, all of which must hold: `NAME: value` is that value exactly;
     /// or `{prefix: …}`, `{regex: …}`, `{present: true}`. All but `present` ask for exactly one
     /// such field.
@@ -130,6 +136,54 @@ struct LongMatch {
     /// Conditions on query parameters, written as those on `headers`.
     #[serde(default)]
     query: Entries<LongValue>,
+}
+
+/// `pkg.Service/Method` or `pkg.Service/*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GrpcCall {
+    service: String,
+    /// `None`: all of them.
+    method: Option<String>,
+}
+
+impl FromStr for GrpcCall {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        const EXAMPLE: &str =
+            "write for example `shop.v1.Orders/*`, or `shop.v1.Orders/Get` for one method";
+        let fault = |at: std::ops::Range<usize>, what: &str| {
+            Fault::new(at.clone(), format!("`{}` is not {what}", &text[at])).help(EXAMPLE)
+        };
+        let Some((service, method)) = text.split_once('/') else {
+            return Err(fault(0..text.len(), "a service and a method"));
+        };
+        let is_name = |name: &str| {
+            !name.starts_with(|c: char| c.is_ascii_digit())
+                && !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        };
+        if !service.split('.').all(is_name) {
+            return Err(fault(0..service.len(), "the full name of a service"));
+        }
+        let method = match method {
+            "*" => None,
+            method if is_name(method) => Some(method.to_owned()),
+            _ => return Err(fault(service.len() + 1..text.len(), "a method or `*`")),
+        };
+        Ok(Self { service: service.to_owned(), method })
+    }
+}
+
+impl fmt::Display for GrpcCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.method.as_deref().unwrap_or("*"))
+    }
+}
+
+portcullis_core::written_as_text! {
+    GrpcCall: "grpc-call", "a call such as `shop.v1.Orders/*`",
+        r"^[A-Za-z0-9_.]+/(\*|[A-Za-z0-9_]+)$";
 }
 
 /// A method in upper case.
@@ -260,7 +314,20 @@ impl Match {
         Ok(short)
     }
 
-    fn long(long: LongMatch, span: SourceSpan) -> Result<Self, &'static str> {
+    fn long(mut long: LongMatch, span: SourceSpan) -> Result<Self, &'static str> {
+        if let Some(grpc) = long.grpc.take() {
+            if long.path.is_some() || long.regex.is_some() {
+                return Err("`grpc` says the path: it cannot stand with `path` or `regex`");
+            }
+            let post = Spanned::new(Method("POST".to_owned()), grpc.span);
+            let methods = long.methods.get_or_insert_with(|| OneOrMany(vec![post]));
+            if methods.iter().any(|method| method.value.0 != "POST") {
+                return Err("`grpc` says the method: it is always POST");
+            }
+            let GrpcCall { service, method } = grpc.value;
+            let path = format!("/{service}/{}", method.as_deref().unwrap_or("**"));
+            long.path = Some(OneOrMany(vec![Spanned::new(path, grpc.span)]));
+        }
         let paths = match (long.path, long.regex) {
             (Some(_), Some(_)) => return Err("`path` and `regex` cannot stand together"),
             (Some(paths), None) => paths.0.into_iter().map(PathText::Pattern).collect(),

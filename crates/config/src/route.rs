@@ -86,6 +86,47 @@ pub struct Settings {
     /// inherited. Default: `false`; the verified identity is in `Portcullis-*` headers.
     #[serde(default)]
     pub forward_credential: Option<bool>,
+    /// What a connection may turn into after the request that opens it was let through:
+    /// `websocket`. Replaces what is inherited; `[]` is nothing. Default: nothing, and such a
+    /// request is answered as any other.
+    #[serde(default)]
+    pub upgrade: Option<Spanned<Upgrades>>,
+}
+
+/// A protocol that a route lets clients change to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// RFC 6455, and RFC 8441 over HTTP/2.
+    WebSocket,
+}
+
+/// None, one, or a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upgrades(pub Vec<Upgrade>);
+
+impl JsonSchema for Upgrades {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Upgrades".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let name = json_schema!({ "type": "string", "enum": ["websocket"] });
+        json_schema!({
+            "anyOf": [name, { "type": "array", "items": name, "uniqueItems": true }],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Upgrades {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let names = OneOrMany::<String>::deserialize(from)?;
+        // The schema knows no other names.
+        Ok(Self(names.iter().map(|_| Upgrade::WebSocket).collect()))
+    }
 }
 
 /// What only a route can say. The loader adds [`Settings`] and the policies to this.
@@ -263,6 +304,8 @@ pub struct Timeouts {
     pub response: Option<DurationOrOff>,
     pub total: Option<DurationOrOff>,
     pub idle: Option<DurationOrOff>,
+    pub upgrade_idle: Option<DurationOrOff>,
+    pub upgrade_lifetime: Option<DurationOrOff>,
 }
 
 impl Timeouts {
@@ -271,6 +314,8 @@ impl Timeouts {
         response: Some(DurationOrOff::from_secs(15)),
         total: Some(DurationOrOff::OFF),
         idle: Some(DurationOrOff::from_secs(60)),
+        upgrade_idle: Some(DurationOrOff::from_secs(5 * 60)),
+        upgrade_lifetime: Some(DurationOrOff::from_secs(12 * 3600)),
     };
 
     /// These, and for what they leave out those of `inherited`.
@@ -280,6 +325,8 @@ impl Timeouts {
             response: self.response.or(inherited.response),
             total: self.total.or(inherited.total),
             idle: self.idle.or(inherited.idle),
+            upgrade_idle: self.upgrade_idle.or(inherited.upgrade_idle),
+            upgrade_lifetime: self.upgrade_lifetime.or(inherited.upgrade_lifetime),
         }
     }
 }
@@ -299,11 +346,24 @@ struct LongTimeouts {
     /// Without a byte moving in either body. Default: `60s`.
     #[serde(default)]
     idle: Option<DurationOrOff>,
+    /// Without a byte moving either way after an `upgrade`, from which on `total` and `idle` no
+    /// longer count. Default: `5m`.
+    #[serde(default)]
+    upgrade_idle: Option<DurationOrOff>,
+    /// From an `upgrade` to its end, however busy it is. Default: `12h`.
+    #[serde(default)]
+    upgrade_lifetime: Option<DurationOrOff>,
 }
 
 impl From<LongTimeouts> for Timeouts {
     fn from(long: LongTimeouts) -> Self {
-        Self { response: long.response, total: long.total, idle: long.idle }
+        Self {
+            response: long.response,
+            total: long.total,
+            idle: long.idle,
+            upgrade_idle: long.upgrade_idle,
+            upgrade_lifetime: long.upgrade_lifetime,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "admin", check: |text| text.parse::<crate::process::Admin>().map(drop) },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },
+    Format { name: "grpc-call", check: |text| text.parse::<crate::matching::GrpcCall>().map(drop) },
     Format { name: "test", check: |text| text.parse::<crate::inline_test::ShortTest>().map(drop) },
     Format {
         name: "test-request",
@@ -224,10 +225,12 @@ impl fmt::Display for Network {
     }
 }
 
-/// `http://HOST[:PORT]` or `https://HOST[:PORT]`, without a path.
+/// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`, without a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     pub https: bool,
+    /// HTTP/2 in clear text, without asking.
+    pub h2c: bool,
     /// A name in lower case, or an address; an IPv6 address without its brackets.
     pub host: String,
     /// Default: 80 or 443.
@@ -240,12 +243,15 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, Fault> {
         const EXAMPLE: &str =
             "write for example `http://10.0.0.1:8080` or `https://orders.internal`";
+        let h2c = text.starts_with("h2c://");
         let (https, start) = if text.starts_with("http://") {
             (false, "http://".len())
+        } else if h2c {
+            (false, "h2c://".len())
         } else if text.starts_with("https://") {
             (true, "https://".len())
         } else {
-            let message = format!("`{text}` is not an `http://` or `https://` URL");
+            let message = format!("`{text}` is not an `http://`, `https://` or `h2c://` URL");
             return Err(Fault::new(0..text.len(), message).help(EXAMPLE));
         };
         let rest = &text[start..];
@@ -288,13 +294,17 @@ impl FromStr for EndpointUrl {
         let Some(port) = port else {
             return Err(Fault::new(port_at, "not a port from 1 to 65535").help(EXAMPLE));
         };
-        Ok(Self { https, host, port })
+        Ok(Self { https, h2c, host, port })
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.https { "https" } else { "http" };
+        let scheme = match (self.https, self.h2c) {
+            (true, _) => "https",
+            (false, true) => "h2c",
+            (false, false) => "http",
+        };
         match self.host.contains(':') {
             true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
             false => write!(f, "{scheme}://{}:{}", self.host, self.port),
@@ -460,7 +470,7 @@ written_as_text! {
     Reason: "reason", "a reason in words", r"...";
     Name: "name", "a name", r"^[A-Za-z0-9._-]{1,64}$";
     Network: "network", "a network such as `10.0.0.0/8`", r"^[0-9a-fA-F:.]+(/[0-9]+)?$";
-    EndpointUrl: "endpoint-url", "a URL such as `http://10.0.0.1:8080`", r"^https?://[^/?#]+/?$";
+    EndpointUrl: "endpoint-url", "a URL such as `http://10.0.0.1:8080`", r"^(https?|h2c)://[^/?#]+/?$";
     HostName: "host-name", "a host name", r"^[A-Za-z0-9_.-]+$";
     HostHeader: "host-header", "`preserve`, `backend` or a host", r"^[A-Za-z0-9_.-]+(:[0-9]+)?$";
     LogDestination: "log-destination", "`stdout`, `off` or `file:PATH`", r"^(stdout|off|file:.+)$";

@@ -20,6 +20,9 @@ pub struct RouteRow {
     pub reason: Option<String>,
     /// `PHASE: POLICY`, in the order in which they run.
     pub policies: Vec<String>,
+    /// Protocols that a client may change to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upgrade: Vec<&'static str>,
     /// Backends and their weights against each other.
     pub to: Vec<TargetRow>,
 }
@@ -75,6 +78,7 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
             .iter()
             .map(|placed| format!("{}: {}", placed.phase.name(), placed.name))
             .collect(),
+        upgrade: route.websocket.then_some("websocket").into_iter().collect(),
         to: targets
             .map(|(backend, weight)| TargetRow {
                 backend: snapshot.backends[usize::from(*backend)].name.to_string(),

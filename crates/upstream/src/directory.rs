@@ -9,8 +9,9 @@ use crate::endpoint::Endpoint;
 /// Finds the state of a backend and of its endpoints again when a new snapshot names them.
 ///
 /// It holds them weakly: what no snapshot names is gone, and a snapshot that failed to compile
-/// leaves nothing behind. An endpoint is known by its backend's name and its URL, so two backends
-/// with the same endpoint judge it apart: their checks may differ.
+/// leaves nothing behind. An endpoint is known by its backend's name, its URL and how it is spoken
+/// to: two backends with the same endpoint judge it apart, since their checks may differ, and
+/// connections made in another protocol are not used again.
 #[derive(Debug)]
 pub struct Directory {
     seed: u64,
@@ -30,14 +31,16 @@ impl Directory {
         Self { seed, backends: Mutex::default() }
     }
 
+    /// `spoken` is how connections are made, as far as it makes old ones useless; no URL has blanks.
     #[must_use]
-    pub fn endpoint(&self, backend: &str, url: &str) -> Arc<Endpoint> {
+    pub fn endpoint(&self, backend: &str, url: &str, spoken: &str) -> Arc<Endpoint> {
+        let key = format!("{url} {spoken}");
         self.with(backend, |known| {
-            if let Some(found) = known.endpoints.get(url).and_then(Weak::upgrade) {
+            if let Some(found) = known.endpoints.get(&*key).and_then(Weak::upgrade) {
                 return found;
             }
             let made = Arc::new(Endpoint::new(url, self.seed ^ fingerprint(backend, url)));
-            known.endpoints.insert(url.into(), Arc::downgrade(&made));
+            known.endpoints.insert(key.into(), Arc::downgrade(&made));
             made
         })
     }
@@ -83,11 +86,14 @@ mod tests {
     #[test]
     fn state_is_found_again_by_name_while_a_snapshot_uses_it() {
         let directory = Directory::new(1);
-        let before = directory.endpoint("orders", "http://a");
+        let before = directory.endpoint("orders", "http://a", "h1");
         let _busy = before.start_request();
-        let after = directory.endpoint("orders", "http://a");
+        let after = directory.endpoint("orders", "http://a", "h1");
         assert_eq!(after.in_flight(), 1);
-        assert!(!Arc::ptr_eq(&before, &directory.endpoint("users", "http://a")));
+        for (backend, spoken) in [("users", "h1"), ("orders", "h2")] {
+            let other = directory.endpoint(backend, "http://a", spoken);
+            assert!(!Arc::ptr_eq(&before, &other), "{backend} {spoken}");
+        }
         let capacity = directory.capacity("orders");
         let _permit = capacity.connections.try_acquire(9);
         assert_eq!(directory.capacity("orders").connections.used(), 1);
@@ -96,9 +102,9 @@ mod tests {
     #[test]
     fn what_no_snapshot_names_is_forgotten() {
         let directory = Directory::new(1);
-        let kept = directory.endpoint("orders", "http://a");
-        drop(directory.endpoint("orders", "http://b"));
-        drop(directory.endpoint("gone", "http://c"));
+        let kept = directory.endpoint("orders", "http://a", "");
+        drop(directory.endpoint("orders", "http://b", ""));
+        drop(directory.endpoint("gone", "http://c", ""));
         directory.prune();
         let backends = directory.backends.lock().unwrap();
         assert_eq!(backends.len(), 1);

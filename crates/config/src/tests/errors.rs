@@ -134,7 +134,7 @@ tests:
                |
                = help: did you mean `respond`?
 
-            error[invalid-value]: `10.0.0.1:8080` is not an `http://` or `https://` URL
+            error[invalid-value]: `10.0.0.1:8080` is not an `http://`, `https://` or `h2c://` URL
               --> portcullis.yaml:21:29
                |
             21 |   orders-v1: { endpoints: ["10.0.0.1:8080", "http://10.0.0.2:8080/api"], health: { path: healthz, interval: 5 } }
@@ -179,6 +179,77 @@ tests:
                |         ^^^^^^^^^^^^^^^^^^^^^^ in tests[0]
                |
                = help: write for example `https://api.example.com/orders`
+
+        "#]],
+    );
+}
+
+#[test]
+fn how_backends_and_listeners_are_spoken_to() {
+    check(
+        r#"
+listeners:
+  a: { bind: "127.0.0.1:80", connections_per_address_max: 0, http2_frames: { pings: 1, resets_per_minute: 0 } }
+backends:
+  b: { endpoints: ["h2://10.0.0.1"], protocol: http2, streams_max: 0, proxy_protocol: true }
+  c: "h2c://10.0.0.1/x"
+"#,
+        &expect![[r#"
+            error[out-of-range]: must be at least 1
+             --> portcullis.yaml:3:59
+              |
+            3 |   a: { bind: "127.0.0.1:80", connections_per_address_max: 0, http2_frames: { pings: 1, resets_per_minute: 0 } }
+              |                                                           ^ in listeners.a.connections_per_address_max
+
+            error[unknown-key]: unknown key `pings`
+             --> portcullis.yaml:3:78
+              |
+            3 |   a: { bind: "127.0.0.1:80", connections_per_address_max: 0, http2_frames: { pings: 1, resets_per_minute: 0 } }
+              |                                                                              ^^^^^ in listeners.a.http2_frames
+              |
+              = help: known keys: resets_per_minute, pings_per_minute, settings_per_minute, continuations_max
+
+            error[out-of-range]: must be at least 1
+             --> portcullis.yaml:3:107
+              |
+            3 |   a: { bind: "127.0.0.1:80", connections_per_address_max: 0, http2_frames: { pings: 1, resets_per_minute: 0 } }
+              |                                                                                                           ^ in listeners.a.http2_frames.resets_per_minute
+
+            error[invalid-value]: `h2://10.0.0.1` is not an `http://`, `https://` or `h2c://` URL
+             --> portcullis.yaml:5:21
+              |
+            5 |   b: { endpoints: ["h2://10.0.0.1"], protocol: http2, streams_max: 0, proxy_protocol: true }
+              |                     ^^^^^^^^^^^^^ in backends.b.endpoints[0]
+              |
+              = help: write for example `http://10.0.0.1:8080` or `https://orders.internal`
+
+            error[unknown-value]: unknown value `http2`, expected one of `auto`, `h1`, `h2`
+             --> portcullis.yaml:5:48
+              |
+            5 |   b: { endpoints: ["h2://10.0.0.1"], protocol: http2, streams_max: 0, proxy_protocol: true }
+              |                                                ^^^^^ in backends.b.protocol
+
+            error[out-of-range]: must be from 1 to 10000
+             --> portcullis.yaml:5:68
+              |
+            5 |   b: { endpoints: ["h2://10.0.0.1"], protocol: http2, streams_max: 0, proxy_protocol: true }
+              |                                                                    ^ in backends.b.streams_max
+
+            error[wrong-type]: expected `v1` or `v2`, found the boolean `true`
+             --> portcullis.yaml:5:87
+              |
+            5 |   b: { endpoints: ["h2://10.0.0.1"], protocol: http2, streams_max: 0, proxy_protocol: true }
+              |                                                                                       ^^^^ in backends.b.proxy_protocol
+              |
+              = help: put it in quotes: `"true"`
+
+            error[invalid-value]: the URL of an endpoint has no path
+             --> portcullis.yaml:6:21
+              |
+            6 |   c: "h2c://10.0.0.1/x"
+              |                     ^^ in backends.c
+              |
+              = help: use `rewrite` on the route to change the path
 
         "#]],
     );

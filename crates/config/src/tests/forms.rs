@@ -85,6 +85,9 @@ fn matches() {
         ("/x", "[/x]"),
         ("{ methods: GET }", "{ methods: [GET] }"),
         ("{ path: [/a, /b] }", "{ path: [\"/a\", '/b'] }"),
+        ("{ grpc: a.v1.B/Get }", "{ path: /a.v1.B/Get, methods: POST }"),
+        ("{ grpc: \"B/*\", hosts: [x] }", "{ hosts: [x], path: /B/**, methods: POST }"),
+        ("{ grpc: B/*, methods: [POST] }", "{ path: /B/**, methods: POST }"),
         ("{ headers: { X-Version: \"2\" } }", "{ headers: { x-version: \"2\" } }"),
     ];
     for (short, long) in pairs {
@@ -101,6 +104,7 @@ fn routes() {
         ("to: b, timeout: 5s", "to: b, timeout: { response: 5s }"),
         ("to: b, timeout: off", "to: b, timeout: { response: off }"),
         ("to: b, body_max: 1MiB", "to: b, body_max: 1048576"),
+        ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];
     let route = |text: &str| format!("routes: {{ r: {{ match: /, {text} }} }}");
     for (short, long) in pairs {
@@ -125,8 +129,9 @@ fn backends_and_listeners() {
             "{ endpoints: [http://a] }",
             "{ endpoints: [http://a], balance: least_requests, host: preserve, \
              connect_timeout: 2s, idle_timeout: 1m, connections_max: 1024, idle_max: 64, \
-             pending_max: 1024 }",
+             pending_max: 1024, protocol: auto, streams_max: 100, forwarded: false }",
         ),
+        ("h2c://A", "{ endpoints: [\"h2c://a:80/\"] }"),
     ];
     for (short, long) in pairs {
         same(&backend(short), &backend(long));
@@ -136,7 +141,9 @@ fn backends_and_listeners() {
         "listeners: { l: { bind: \"0.0.0.0:80\", redirect: { to: m }, http2: true, paths: {}, \
          handshake_timeout: 10s, head_timeout: 10s, body_timeout: 30s, keep_alive: 75s, \
          connections_max: 65536, head_max: 64KiB, fields_max: 100, target_max: 8KiB, \
-         streams_max: 100 } }",
+         streams_max: 100, connections_per_address_max: 16384, http2_frames: { \
+         resets_per_minute: 200, pings_per_minute: 120, settings_per_minute: 60, \
+         continuations_max: 16 } } }",
     );
 }
 

@@ -110,7 +110,7 @@ proptest! {
 
 /// Something of everything.
 pub(crate) const GOOD: &str = r#"
-listeners: { l: { bind: "0.0.0.0:80", tls: { certificates: [{ cert: "file:a", key: "file:b" }] } } }
+listeners: { l: { bind: "0.0.0.0:80", http2_frames: { pings_per_minute: 9 }, tls: { certificates: [{ cert: "file:a", key: "file:b" }] } } }
 auth: { idp: { jwt: { issuer: "https://é.example.com/", audience: [a] } } }
 defaults: { auth: idp, limits: ["1000/s per ip"], timeout: 15s, on: l }
 groups:
@@ -120,11 +120,15 @@ routes:
     match: api.example.com/orders/**
     auth: { optional: idp, reason: "for all" }
     limits: { replace: "more of it", use: ["5/m burst 3 per client+route"] }
-    timeout: { response: 5s, total: off }
+    timeout: { response: 5s, total: off, upgrade_idle: off }
+    upgrade: [websocket]
     to: { a: 90, b: 10 }
+  calls: { match: { hosts: [a.example.com], grpc: "shop.v1.Orders/*" }, to: c }
 backends:
   a: { endpoints: ["http://10.0.0.1:8080", { url: "https://x", weight: 3 }], health: /healthz }
   b: "http://b"
+  c: { endpoints: ["h2c://c"], protocol: h2, streams_max: 9, forwarded: true }
+  d: { endpoints: ["http://d"], proxy_protocol: v2 }
 tests:
   - GET https://api.example.com/orders/1 as idp with scopes orders:read => orders
 "#;

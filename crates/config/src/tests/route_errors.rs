@@ -5,6 +5,90 @@ use expect_test::expect;
 use super::errors::check;
 
 #[test]
+fn grpc_and_upgrades_that_cannot_be() {
+    check(
+        r#"
+defaults: { upgrade: [websockets, h2c], timeout: { upgrade_idle: 0s } }
+routes:
+  a: { match: { grpc: Orders }, to: x }
+  b: { match: { grpc: shop..Orders/Get }, to: x }
+  c: { match: { grpc: "shop.Orders/Get*" }, to: x }
+  d: { match: { grpc: shop.Orders/Get, path: /shop.Orders/Get }, to: x }
+  e: { match: { grpc: shop.Orders/Get, methods: [POST, GET] }, to: x }
+  f: { match: { grpc: 1.Orders/Get }, to: x }
+"#,
+        &expect![[r#"
+            error[unknown-value]: unknown value `websockets`, expected `websocket`
+             --> portcullis.yaml:2:23
+              |
+            2 | defaults: { upgrade: [websockets, h2c], timeout: { upgrade_idle: 0s } }
+              |                       ^^^^^^^^^^ in defaults.upgrade[0]
+              |
+              = help: did you mean `websocket`?
+
+            error[unknown-value]: unknown value `h2c`, expected `websocket`
+             --> portcullis.yaml:2:35
+              |
+            2 | defaults: { upgrade: [websockets, h2c], timeout: { upgrade_idle: 0s } }
+              |                                   ^^^ in defaults.upgrade[1]
+
+            error[invalid-value]: must be longer than zero
+             --> portcullis.yaml:2:66
+              |
+            2 | defaults: { upgrade: [websockets, h2c], timeout: { upgrade_idle: 0s } }
+              |                                                                  ^^ in defaults.timeout.upgrade_idle
+              |
+              = help: write `off` for no limit
+
+            error[invalid-value]: `Orders` is not a service and a method
+             --> portcullis.yaml:4:23
+              |
+            4 |   a: { match: { grpc: Orders }, to: x }
+              |                       ^^^^^^ in routes.a.match.grpc
+              |
+              = help: write for example `shop.v1.Orders/*`, or `shop.v1.Orders/Get` for one method
+
+            error[invalid-value]: `shop..Orders` is not the full name of a service
+             --> portcullis.yaml:5:23
+              |
+            5 |   b: { match: { grpc: shop..Orders/Get }, to: x }
+              |                       ^^^^^^^^^^^^ in routes.b.match.grpc
+              |
+              = help: write for example `shop.v1.Orders/*`, or `shop.v1.Orders/Get` for one method
+
+            error[invalid-value]: `Get*` is not a method or `*`
+             --> portcullis.yaml:6:36
+              |
+            6 |   c: { match: { grpc: "shop.Orders/Get*" }, to: x }
+              |                                    ^^^^ in routes.c.match.grpc
+              |
+              = help: write for example `shop.v1.Orders/*`, or `shop.v1.Orders/Get` for one method
+
+            error[invalid-value]: `grpc` says the path: it cannot stand with `path` or `regex`
+             --> portcullis.yaml:7:15
+              |
+            7 |   d: { match: { grpc: shop.Orders/Get, path: /shop.Orders/Get }, to: x }
+              |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ in routes.d.match
+
+            error[invalid-value]: `grpc` says the method: it is always POST
+             --> portcullis.yaml:8:15
+              |
+            8 |   e: { match: { grpc: shop.Orders/Get, methods: [POST, GET] }, to: x }
+              |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ in routes.e.match
+
+            error[invalid-value]: `1.Orders` is not the full name of a service
+             --> portcullis.yaml:9:23
+              |
+            9 |   f: { match: { grpc: 1.Orders/Get }, to: x }
+              |                       ^^^^^^^^ in routes.f.match.grpc
+              |
+              = help: write for example `shop.v1.Orders/*`, or `shop.v1.Orders/Get` for one method
+
+        "#]],
+    );
+}
+
+#[test]
 fn routes_that_contradict_themselves() {
     check(
         r#"

@@ -13,7 +13,9 @@ use portcullis_upstream::{Algorithm, Balancer, HealthSettings, Member};
 use rustls::pki_types::ServerName;
 
 use super::{Compiler, tls};
-use crate::backend::{Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol};
+use crate::backend::{
+    Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
+};
 
 /// Checks come at least this often while an endpoint's state is changing.
 const INTERVAL_EDGE: Duration = Duration::from_millis(500);
@@ -34,13 +36,21 @@ impl Compiler<'_, '_> {
         let resource = format!("backends.{}", named.name);
         let name: Arc<str> = named.name.as_str().into();
         self.check_endpoints(&resource, named);
-        let tls = self.backend_tls(&resource, named);
+        self.check_protocol(&resource, written);
+        let proxy_protocol = written.proxy_protocol.as_ref().map(|version| match version.value {
+            portcullis_config::ProxyVersion::V1 => ProxyVersion::V1,
+            portcullis_config::ProxyVersion::V2 => ProxyVersion::V2,
+        });
+        let protocol = protocol(written);
+        let tls = self.backend_tls(&resource, named, protocol);
         let server_name = written.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
         let mut endpoints = Vec::new();
         let mut members = Vec::new();
         for endpoint in &written.endpoints {
-            let address = address(endpoint, server_name.map(|name| name.0.as_str()));
-            let state = self.directory.endpoint(&name, &address.url);
+            let server_name = server_name.map(|name| name.0.as_str());
+            let address = address(endpoint, server_name, protocol);
+            let spoken = format!("{:?} {proxy_protocol:?}", address.protocol);
+            let state = self.directory.endpoint(&name, &address.url, &spoken);
             members.push(Member { endpoint: state, weight: endpoint.weight });
             endpoints.push(address);
         }
@@ -73,9 +83,9 @@ impl Compiler<'_, '_> {
             connections_max: written.connections_max,
             idle_max: written.idle_max,
             pending_max: written.pending_max,
-            streams_max: 100,
-            proxy_protocol: None,
-            forwarded: false,
+            streams_max: written.streams_max,
+            proxy_protocol,
+            forwarded: written.forwarded,
         })
     }
 
@@ -95,8 +105,35 @@ impl Compiler<'_, '_> {
         }
     }
 
+    /// HTTP/2 where it is excluded.
+    fn check_protocol(&mut self, resource: &str, written: &Written) {
+        let h2c = written.endpoints.iter().find(|endpoint| endpoint.url.h2c);
+        let contradiction =
+            |span, message: String| Finding::error("protocol", span, resource, message);
+        if let (portcullis_config::Protocol::H1, Some(endpoint)) = (written.protocol.value, h2c) {
+            let message = format!("`{}` is HTTP/2, and `protocol` says h1", endpoint.url.value);
+            let finding = contradiction(endpoint.url.span, message);
+            self.push(finding.related(written.protocol.span, "here"));
+        }
+        let Some(proxy) = &written.proxy_protocol else { return };
+        let message = "`proxy_protocol` needs HTTP/1.1".to_owned();
+        let why = "a connection that begins with one client's address cannot be shared";
+        if written.protocol.value == portcullis_config::Protocol::H2 {
+            let finding = contradiction(proxy.span, message);
+            self.push(finding.related(written.protocol.span, "here it is HTTP/2").help(why));
+        } else if let Some(endpoint) = h2c {
+            let finding = contradiction(proxy.span, message);
+            self.push(finding.related(endpoint.url.span, "here it is HTTP/2").help(why));
+        }
+    }
+
     /// Sessions are kept over reloads while what decides about trust is unchanged.
-    fn backend_tls(&mut self, resource: &str, named: &Named<Written>) -> Option<BackendTls> {
+    fn backend_tls(
+        &mut self,
+        resource: &str,
+        named: &Named<Written>,
+        protocol: Protocol,
+    ) -> Option<BackendTls> {
         let written = named.value.tls.as_ref();
         let https = named.value.endpoints.iter().any(|endpoint| endpoint.url.https);
         if let Some(tls) = written.filter(|_| !https) {
@@ -154,14 +191,24 @@ impl Compiler<'_, '_> {
             Arc::new(config)
         };
         Some(BackendTls {
-            config: offering(Protocol::Auto),
+            config: offering(protocol),
             config_h1: offering(Protocol::H1),
             unverified: unverified.map(|reason| reason.0.clone()),
         })
     }
 }
 
-fn address(endpoint: &Endpoint, server_name: Option<&str>) -> EndpointAddress {
+/// What is spoken to endpoints whose URL leaves it open. A connection that begins with a client's
+/// address carries only that client's requests, so that HTTP/2 has no use there.
+fn protocol(written: &Written) -> Protocol {
+    match (written.protocol.value, &written.proxy_protocol) {
+        (portcullis_config::Protocol::H2, _) => Protocol::H2,
+        (portcullis_config::Protocol::H1, _) | (_, Some(_)) => Protocol::H1,
+        (portcullis_config::Protocol::Auto, None) => Protocol::Auto,
+    }
+}
+
+fn address(endpoint: &Endpoint, server_name: Option<&str>, protocol: Protocol) -> EndpointAddress {
     let url: &Spanned<portcullis_config::EndpointUrl> = &endpoint.url;
     let bracketed = match url.host.contains(':') {
         true => format!("[{}]", url.host),
@@ -176,7 +223,7 @@ fn address(endpoint: &Endpoint, server_name: Option<&str>) -> EndpointAddress {
     EndpointAddress {
         url: url.value.to_string().into(),
         https: url.https,
-        protocol: Protocol::Auto,
+        protocol: if url.h2c { Protocol::H2 } else { protocol },
         host: url.host.as_str().into(),
         port: url.port,
         authority: authority.into(),

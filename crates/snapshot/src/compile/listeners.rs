@@ -73,6 +73,7 @@ impl Compiler<'_, '_> {
         let hosts = written.hosts.iter().map(|(host, options)| {
             (host.name.to_ascii_lowercase().into_bytes().into(), options.paths.rules())
         });
+        let frames = written.http2_frames;
         let listener = Listener {
             name: named.name.as_str().into(),
             index,
@@ -95,12 +96,12 @@ impl Compiler<'_, '_> {
                 fields_max: written.fields_max,
                 target_bytes_max: u32::try_from(written.target_max.0).unwrap_or(u32::MAX),
                 streams_max: written.streams_max,
-                connections_per_address_max: 16_384,
+                connections_per_address_max: written.connections_per_address_max,
                 frames: H2Frames {
-                    resets_per_minute: 200,
-                    pings_per_minute: 120,
-                    settings_per_minute: 60,
-                    continuations_max: 16,
+                    resets_per_minute: frames.resets_per_minute,
+                    pings_per_minute: frames.pings_per_minute,
+                    settings_per_minute: frames.settings_per_minute,
+                    continuations_max: frames.continuations_max,
                 },
             },
             clear_text: written.clear_text.as_ref().map(|reason| reason.0.clone()),

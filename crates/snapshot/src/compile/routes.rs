@@ -1,8 +1,6 @@
 //! Routes: what each says itself, with what it inherits.
 
-use std::time::Duration;
-
-use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts};
+use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts, Upgrade};
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::units::DurationOrOff;
@@ -93,6 +91,10 @@ impl<'a> Compiler<'a, '_> {
         let access = self.access(written, group, forward_credential);
         let (access, own) = access
             .unwrap_or_else(|| (Access::Authenticated { auth: vec![], scopes: vec![] }, vec![]));
+        let upgrade = inherited.nearest(|settings| settings.upgrade.as_ref());
+        let websocket = !written.to.is_empty()
+            && upgrade.is_some_and(|upgrade| upgrade.0.contains(&Upgrade::WebSocket));
+        self.check_upgrade(written);
         let policies = self.place(&written.name, layers, own);
         let route = Route {
             name: written.name.as_str().into(),
@@ -106,12 +108,23 @@ impl<'a> Compiler<'a, '_> {
             request_body: widest(policies.iter().map(|placed| placed.policy.request_body())),
             response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
             policies,
-            websocket: false,
+            websocket,
             forward_credential,
             matches: patterns.iter().map(summary).collect(),
             listeners: on,
         };
         BuiltRoute { route, resource: written.resource.clone(), span: written.span, patterns }
+    }
+
+    /// What answers by itself is no place for a WebSocket; an inherited `upgrade` is not meant.
+    fn check_upgrade(&mut self, written: &Written) {
+        let upgrade = written.layer.settings.upgrade.as_ref();
+        let upgrade = upgrade.filter(|upgrade| !upgrade.0.is_empty() && written.to.is_empty());
+        if let Some(upgrade) = upgrade {
+            let resource = format!("{}.upgrade", written.resource);
+            let message = "`upgrade` has no effect: the route has no backend";
+            self.push(Finding::warning("no-effect", upgrade.span, resource, message));
+        }
     }
 
     /// The only listener that has routes, where there is only one.
@@ -199,8 +212,8 @@ fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
         response: part(all.response),
         total: part(all.total),
         idle: part(all.idle),
-        upgrade_idle: Some(Duration::from_secs(300)),
-        upgrade_lifetime: Some(Duration::from_secs(12 * 3600)),
+        upgrade_idle: part(all.upgrade_idle),
+        upgrade_lifetime: part(all.upgrade_lifetime),
     }
 }
 
