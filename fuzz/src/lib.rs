@@ -3,10 +3,7 @@
 //! `cargo +nightly fuzz run http1_request` where cargo-fuzz is installed; without it, on stable,
 //! `cargo run --release --no-default-features --bin soak -- http1_request 10000000`.
 
-#[path = "../../crates/http1/tests/it/models.rs"]
-mod models;
-#[path = "../../crates/http1/tests/it/oracles.rs"]
-mod oracles;
+use portcullis_wire::oracles;
 
 /// A client's stream of requests.
 pub fn http1_request(input: &[u8]) {

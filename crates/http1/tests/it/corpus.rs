@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::oracles;
+use portcullis_wire::oracles;
 
 /// Runs `oracle` on each file of a target's corpus; says how many there were.
 fn replay(target: &str, oracle: fn(&[u8])) -> usize {

@@ -1,8 +1,7 @@
 //! Generated streams, hostile more often than not, held against the oracles.
 
+use portcullis_wire::oracles;
 use proptest::prelude::*;
-
-use crate::oracles;
 
 /// Pieces of requests, among them each trick that fooled somebody.
 fn stream() -> impl Strategy<Value = Vec<u8>> {

@@ -15,13 +15,13 @@ use crate::models::{self, Request};
 
 /// What a gateway without policies sends to a backend for a client's stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Relayed {
-    pub(crate) out: Vec<u8>,
-    pub(crate) requests: Vec<Request>,
+pub struct Relayed {
+    pub out: Vec<u8>,
+    pub requests: Vec<Request>,
     /// The last request was refused, or its body broke.
-    pub(crate) refused: bool,
+    pub refused: bool,
     /// One of them came over HTTP/1.0 and named no host.
-    pub(crate) anonymous: bool,
+    pub anonymous: bool,
 }
 
 fn parse(input: &[u8], head: &mut RequestHead) -> Option<Option<RequestFacts>> {
@@ -34,7 +34,7 @@ fn parse(input: &[u8], head: &mut RequestHead) -> Option<Option<RequestFacts>> {
 }
 
 /// Reads a client's stream to its end, or to the first thing that closes the connection.
-pub(crate) fn relay(input: &[u8]) -> Relayed {
+pub fn relay(input: &[u8]) -> Relayed {
     let mut relayed = Relayed::default();
     let mut head = RequestHead::default();
     let mut at = 0;
@@ -111,7 +111,7 @@ fn relay_body(input: &[u8], decoder: &mut BodyDecoder, chunked: bool, out: &mut 
 
 /// Whatever a client sends, what the backend gets has one reading, which is ours; and it is a
 /// fixed point: another gateway behind this one passes on the same bytes.
-pub(crate) fn http1_request(input: &[u8]) {
+pub fn http1_request(input: &[u8]) {
     let relayed = relay(input);
     let requests = models::one_reading(&relayed.out).unwrap_or_else(|fault| {
         panic!("{fault}\nin  {}\nout {}", input.escape_ascii(), relayed.out.escape_ascii())
@@ -149,7 +149,7 @@ fn never_partial_after_wrong(input: &[u8]) {
 
 /// A response that is passed on comes out with one framing and no byte that could end a line, and
 /// is a fixed point.
-pub(crate) fn http1_response(input: &[u8]) {
+pub fn http1_response(input: &[u8]) {
     let Some((&choice, input)) = input.split_first() else { return };
     let method = if choice & 1 == 0 { Method::GET } else { Method::HEAD };
     let client = if choice & 2 == 0 { Version::Http11 } else { Version::Http10 };
@@ -183,7 +183,7 @@ fn pass_on(input: &[u8], method: &Method, client: Version) -> Option<(Vec<u8>, B
 }
 
 /// However a chunked body is cut, it gives the same data, trailers and end, or the same error.
-pub(crate) fn chunked(input: &[u8]) {
+pub fn chunked(input: &[u8]) {
     let Some((&cut, input)) = input.split_first() else { return };
     let cut = usize::from(cut) * input.len() / 255;
     let whole = decode(&[input]);
@@ -230,7 +230,7 @@ fn decode(pieces: &[&[u8]]) -> Result<Decoded, BodyError> {
 }
 
 /// A canonical path is absolute, plain, stays as it is, and climbs for nobody.
-pub(crate) fn path(input: &[u8]) {
+pub fn path(input: &[u8]) {
     let Some((&choice, input)) = input.split_first() else { return };
     let treatment = |bit| if choice & bit == 0 { Treatment::Refuse } else { Treatment::Keep };
     let rules = PathRules {

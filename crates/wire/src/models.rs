@@ -5,7 +5,7 @@
 
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
+pub enum Reader {
     /// RFC 9112 to the letter.
     Strict,
     /// Whatever looks like `chunked` wins over any length.
@@ -18,17 +18,17 @@ pub(crate) enum Reader {
     BareReturn,
 }
 
-pub(crate) const LENIENT: [Reader; 4] =
+pub const LENIENT: [Reader; 4] =
     [Reader::AnyEncoding, Reader::LengthFirst, Reader::BareLineFeed, Reader::BareReturn];
 
 /// A request as one of the readers sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) method: Vec<u8>,
-    pub(crate) target: Vec<u8>,
-    pub(crate) body: Vec<u8>,
+pub struct Request {
+    pub method: Vec<u8>,
+    pub target: Vec<u8>,
+    pub body: Vec<u8>,
     /// The stream ends within it.
-    pub(crate) partial: bool,
+    pub partial: bool,
 }
 
 /// Why reading stopped.
@@ -38,7 +38,7 @@ enum Stop {
 }
 
 /// The requests that every reader sees, or how they differ.
-pub(crate) fn one_reading(stream: &[u8]) -> Result<Vec<Request>, String> {
+pub fn one_reading(stream: &[u8]) -> Result<Vec<Request>, String> {
     let (strict, fault) = read(stream, Reader::Strict);
     if let Some(fault) = fault {
         return Err(format!("malformed: {fault}"));
@@ -52,7 +52,7 @@ pub(crate) fn one_reading(stream: &[u8]) -> Result<Vec<Request>, String> {
     Ok(strict)
 }
 
-pub(crate) fn read(stream: &[u8], reader: Reader) -> (Vec<Request>, Option<&'static str>) {
+pub fn read(stream: &[u8], reader: Reader) -> (Vec<Request>, Option<&'static str>) {
     let mut requests = Vec::new();
     let mut cursor = Cursor { stream, at: 0, reader };
     while cursor.at < stream.len() {
