@@ -156,6 +156,9 @@ impl Explained {
             Some(row) => line("route", &format!("{}   {}", row.route, row.matches.join(", "))),
             None => line("route", "none"),
         }
+        for row in self.route.iter().filter(|row| !row.upgrade.is_empty()) {
+            line("upgrade", &row.upgrade.join(", "));
+        }
         for row in &self.nearest {
             line("", &format!("near: {}   {}", row.route, row.matches.join(", ")));
         }
@@ -264,6 +267,7 @@ mod tests {
             scopes: Vec::new(),
             reason: None,
             policies: Vec::new(),
+            upgrade: Vec::new(),
             to: Vec::new(),
         }
     }

@@ -54,10 +54,11 @@ fn cells(row: &RouteRow, several_listeners: bool) -> Cells {
     [name, row.matches.clone(), access, policies(row), to]
 }
 
-/// Those that `access` does not say already.
+/// Those that `access` does not say already, and what the route lets a connection become.
 fn policies(row: &RouteRow) -> Vec<String> {
     let said = ["authenticate: auth", "authorise: require"];
-    row.policies.iter().filter(|policy| !said.contains(&policy.as_str())).cloned().collect()
+    let policies = row.policies.iter().filter(|policy| !said.contains(&policy.as_str())).cloned();
+    policies.chain(row.upgrade.iter().map(|name| format!("upgrade: {name}"))).collect()
 }
 
 fn aligned(rows: &[Cells], colour: bool) -> String {

@@ -152,3 +152,55 @@ fn what_does_not_compile_has_no_table() {
     "#]],
     );
 }
+
+#[test]
+fn calls_and_upgrades() {
+    let place = Place::with(
+        r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+defaults: { upgrade: websocket }
+routes:
+  calls: { match: { hosts: [x], grpc: "shop.v1.Orders/*" }, public: "for all", upgrade: [], to: b }
+  live: { match: /live, public: "for all", to: b }
+backends: { b: "h2c://127.0.0.1:9001" }
+"#,
+    );
+    place.check(
+        &["routes"],
+        &expect![[r#"
+        ROUTE  MATCH                     ACCESS     POLICIES            TO
+        calls  POST x/shop.v1.Orders/**  public                         b
+                                         "for all"
+        live   */live                    public     upgrade: websocket  b
+                                         "for all"
+        --- status 0
+    "#]],
+    );
+    place.check(
+        &["explain", "GET http://x/live"],
+        &expect![[r#"
+        GET http://x/live
+
+          listener      http
+          path          /live
+          route         live   */live
+          upgrade       websocket
+
+          forwarded to b
+        --- status 0
+    "#]],
+    );
+    place.check(
+        &["explain", "POST http://x/shop.v1.Orders/Get"],
+        &expect![[r#"
+        POST http://x/shop.v1.Orders/Get
+
+          listener      http
+          path          /shop.v1.Orders/Get
+          route         calls   POST x/shop.v1.Orders/**
+
+          forwarded to b
+        --- status 0
+    "#]],
+    );
+}
