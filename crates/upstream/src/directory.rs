@@ -31,9 +31,10 @@ impl Directory {
         Self { seed, backends: Mutex::default() }
     }
 
-    /// `spoken` is how connections are made, as far as it makes old ones useless; no URL has blanks.
+    /// `spoken` is how connections are made, as far as it makes old ones useless.
     #[must_use]
     pub fn endpoint(&self, backend: &str, url: &str, spoken: &str) -> Arc<Endpoint> {
+        // No URL has blanks.
         let key = format!("{url} {spoken}");
         self.with(backend, |known| {
             if let Some(found) = known.endpoints.get(&*key).and_then(Weak::upgrade) {
