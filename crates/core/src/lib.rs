@@ -20,6 +20,7 @@ pub mod now;
 pub mod path;
 pub mod policy;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod registry;
 pub mod services;
 pub mod units;
