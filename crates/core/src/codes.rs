@@ -68,6 +68,7 @@ codes! {
     LIMITS_UNAVAILABLE = 503 Gateway "limits-unavailable" "Limits cannot be checked right now";
     BACKEND_TIMEOUT = 504 Backend "backend-timeout" "The backend did not answer in time";
     VERSION_NOT_SUPPORTED = 505 Client "version-not-supported" "The HTTP version is not supported";
+    LOOP_DETECTED = 508 Gateway "loop-detected" "The request goes in circles";
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ mod tests {
             (503, 14),
             (504, 4),
             (505, 2),
+            (508, 2),
         ];
         assert_eq!(seen, expected);
     }

@@ -56,7 +56,8 @@ pub(crate) async fn forward<C: Client>(
 ) -> Result<Arrived, ClientError> {
     let peer = slot.exchange.connection.peer.ip().to_canonical();
     let listener = &active.snapshot.listeners[usize::from(slot.exchange.connection.listener)];
-    prepare::prepare(&mut slot.exchange, peer, listener.trusts(peer));
+    let trusts = |hop| listener.trusts(hop);
+    prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
     let mut upload = upload(slot, route, listener.timeouts.body);
     let series = &active.backends[usize::from(backend.index)];
     let mut tried = Tried::default();

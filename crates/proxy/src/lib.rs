@@ -17,6 +17,7 @@ mod deadline;
 mod desk;
 mod finish;
 mod forward;
+mod forwarded;
 mod gateway;
 mod h1;
 mod h2;

@@ -61,6 +61,10 @@ async fn what_the_gateway_says_cannot_be_said_by_a_client() {
         "x-forwarded-host",
         "x-forwarded_host",
         "x-forwarded-port",
+        "x-forwarded-prefix",
+        "X_Forwarded_Prefix",
+        "x-forwarded.ssl",
+        "x-forwarded",
         "x-real-ip",
         "x_real_ip",
         "x-request-id",
@@ -139,6 +143,150 @@ backends: {{ backend: "{}" }}
     let lines = gateway.stop();
     let logged = lines.iter().filter(|line| line.contains(r#""client":"203.0.113.7""#));
     assert_eq!(logged.count(), 2, "{lines:#?}");
+}
+
+/// Believes this machine and 10.0.0.0/8; the backend wants `Forwarded` too.
+fn behind_hops(backend: &Backend) -> Setup {
+    Setup::new(&format!(
+        r#"
+listeners:
+  plain: {{ bind: "127.0.0.1:0", trusted_proxies: ["127.0.0.0/8", "10.0.0.0/8"] }}
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: ["{}"], forwarded: true }}
+"#,
+        backend.url()
+    ))
+}
+
+#[tokio::test]
+async fn what_a_trusted_hop_says_of_the_request_is_passed_on() {
+    let backend = Backend::echo().await;
+    let gateway = behind_hops(&backend).start();
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let request = Request::get("/")
+            .field("x-forwarded-for", "192.0.2.1")
+            .field("x-forwarded-proto", "https")
+            .field("x-forwarded-host", "Shop.example:8443")
+            .field("x-forwarded-port", "8443")
+            .field("x-forwarded-prefix", "/shop")
+            .field("forwarded", "for=203.0.113.9;proto=http;host=other.example");
+        client.send(request).await.unwrap();
+        let seen = backend.last();
+        for (name, expected) in [
+            ("x-forwarded-for", "192.0.2.1, 127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example:8443"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-prefix", "/shop"),
+            ("forwarded", r#"for=192.0.2.1;proto=https;host="shop.example:8443", for=127.0.0.1"#),
+        ] {
+            let values: Vec<_> = seen.fields.iter().filter(|(n, _)| n == name).collect();
+            assert_eq!(values, [&(name.to_owned(), expected.to_owned())], "{protocol:?}");
+        }
+        let odd = Request::get("/")
+            .field("x-forwarded-proto", "https, http")
+            .field("x-forwarded-host", "a.example, b.example")
+            .field("x-forwarded-port", "http");
+        client.send(odd).await.unwrap();
+        let seen = backend.last();
+        assert_eq!(seen.field("x-forwarded-proto"), Some("http"), "{protocol:?}");
+        assert_eq!(seen.field("x-forwarded-host"), Some("localhost"), "{protocol:?}");
+        assert_eq!(seen.field("x-forwarded-port"), None, "{protocol:?}");
+        let element = "for=127.0.0.1;proto=http;host=localhost";
+        assert_eq!(seen.field("forwarded"), Some(element), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_hop_may_speak_by_forwarded() {
+    let backend = Backend::echo().await;
+    let gateway = behind_hops(&backend).start();
+    for protocol in [Protocol::H1, Protocol::H2] {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let request = Request::get("/")
+            .field(
+                "forwarded",
+                "for=10.0.0.9, for=\"[2001:db8::17]:47011\";proto=https;host=a.example",
+            )
+            .field("forwarded", "for=10.1.1.1;by=_edge");
+        client.send(request).await.unwrap();
+        let seen = backend.last();
+        let list = "10.0.0.9, 2001:db8::17, 10.1.1.1, 127.0.0.1";
+        assert_eq!(seen.field("x-forwarded-for"), Some(list), "{protocol:?}");
+        assert_eq!(seen.field("x-forwarded-proto"), Some("https"), "{protocol:?}");
+        assert_eq!(seen.field("x-forwarded-host"), Some("a.example"), "{protocol:?}");
+        let elements = "for=10.0.0.9, for=\"[2001:db8::17]\";proto=https;host=a.example, \
+                        for=10.1.1.1, for=127.0.0.1";
+        assert_eq!(seen.field("forwarded"), Some(elements), "{protocol:?}");
+    }
+    let lines = gateway.stop();
+    let logged = lines.iter().filter(|line| line.contains(r#""client":"2001:db8::17""#));
+    assert_eq!(logged.count(), 2, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_backend_that_wants_forwarded_gets_what_the_gateway_saw() {
+    let backend = Backend::echo().await;
+    let gateway = Setup::new(&format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: ["{}"], forwarded: true }}
+"#,
+        backend.url()
+    ))
+    .start();
+    for protocol in Protocol::ALL {
+        let scheme = if protocol.is_tls() { "https" } else { "http" };
+        for (host, written) in [("localhost", "localhost"), ("localhost:81", "\"localhost:81\"")] {
+            let mut client = Client::connect(&gateway, protocol).await;
+            let request =
+                Request::get("/").field("host", host).field("forwarded", "for=203.0.113.9");
+            client.send(request).await.unwrap();
+            let expected = format!("for=127.0.0.1;proto={scheme};host={written}");
+            assert_eq!(backend.last().field("forwarded"), Some(&*expected), "{protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn via_names_the_gateway_to_backends_and_not_to_clients() {
+    let backend =
+        Backend::always("HTTP/1.1 200 OK\r\nVia: 1.1 cache.internal\r\nContent-Length: 0\r\n\r\n")
+            .await;
+    let gateway = to(&backend).start();
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let answer = client.send(Request::get("/").field("via", "1.0 edge")).await.unwrap();
+        let seen = backend.last();
+        let via: Vec<_> = seen.fields.iter().filter(|(name, _)| name == "via").collect();
+        let ours = if protocol.is_h2() { "2 portcullis" } else { "1.1 portcullis" };
+        let via: Vec<_> = via.iter().map(|(_, value)| &**value).collect();
+        assert_eq!(via, ["1.0 edge", ours], "{protocol:?}");
+        let via: Vec<_> = answer.fields.iter().filter(|(name, _)| name == "via").collect();
+        assert_eq!(via, [&("via".to_owned(), "1.1 cache.internal".to_owned())], "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_goes_in_circles_is_a_508() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    let circle = format!("http://{}", gateway.address("plain"));
+    gateway.swap(&crate::everything_to(&backend).replace(&backend.url(), &circle));
+    gateway.settle().await;
+    let mut client = Client::connect(&gateway, Protocol::H1).await;
+    let answer = client.send(Request::get("/")).await.unwrap();
+    assert_eq!((answer.status, &*answer.problem()), (508, "loop-detected"));
+    assert_eq!(backend.connections(), 0);
+    drop(client);
+    let lines = gateway.stop();
+    let passes = lines.iter().filter(|line| line.contains(r#""route":"everything""#));
+    assert_eq!(passes.count(), 12, "{lines:#?}");
 }
 
 #[tokio::test]
