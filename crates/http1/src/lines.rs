@@ -216,7 +216,9 @@ pub(crate) fn read_trailers(block: &[u8], limits: &HeadLimits) -> Result<Fields,
     Ok(fields)
 }
 
-fn is_forbidden_trailer(known: Known, name: &[u8]) -> bool {
+/// Whether a field may not stand in a trailer section, in any version of HTTP.
+#[must_use]
+pub fn is_forbidden_trailer(known: Known, name: &[u8]) -> bool {
     const NAMES: [&[u8]; 12] = [
         b"accept-ranges",
         b"allow",

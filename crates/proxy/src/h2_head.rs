@@ -7,6 +7,7 @@ use portcullis_core::path::{self, RulesByHost};
 use portcullis_core::{
     BodyLength, Fields, Problem, RequestHead, Scheme, Span, Version, authority, codes,
 };
+use portcullis_http1::is_forbidden_trailer;
 use portcullis_snapshot::Listener;
 
 fn malformed(reason: &str) -> Problem {
@@ -149,7 +150,7 @@ pub(crate) fn trailers(map: &HeaderMap) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in map {
         let name = name.as_str().as_bytes();
-        if Known::of(name) == Known::Other {
+        if !is_forbidden_trailer(Known::of(name), name) {
             fields.append(name, value.as_bytes());
         }
     }

@@ -20,6 +20,9 @@ pub(crate) struct Wire {
     pub(crate) written: u64,
     /// Whether the peer has ended its side.
     pub(crate) ended: bool,
+    /// A write has met a reset, which reading then does not meet again: it finds an end in good
+    /// order, and what ends with the connection would look complete.
+    reset: bool,
 }
 
 /// Why a body cannot be read on.
@@ -43,7 +46,15 @@ pub(crate) enum Progress {
 
 impl Wire {
     pub(crate) fn new(io: Io) -> Self {
-        Self { io, inbox: Inbox::default(), out: Vec::new(), sent: 0, written: 0, ended: false }
+        Self {
+            io,
+            inbox: Inbox::default(),
+            out: Vec::new(),
+            sent: 0,
+            written: 0,
+            ended: false,
+            reset: false,
+        }
     }
 
     /// Reads once, after what is in the inbox; 0 is the end of the stream. The inbox must have
@@ -57,6 +68,9 @@ impl Wire {
             return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
         };
         match self.io.poll_read(cx, room) {
+            Poll::Ready(Ok(0)) if self.reset => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
             Poll::Ready(Ok(n)) => {
                 self.inbox.filled(n);
                 self.ended |= n == 0;
@@ -90,7 +104,10 @@ impl Wire {
         buffers: &Buffers,
     ) -> Poll<io::Result<()>> {
         while self.sent < self.out.len() {
-            let n = ready!(self.io.poll_write(cx, &self.out[self.sent..]))?;
+            let written = ready!(self.io.poll_write(cx, &self.out[self.sent..]));
+            let n = written.inspect_err(|error| {
+                self.reset |= error.kind() == io::ErrorKind::ConnectionReset;
+            })?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

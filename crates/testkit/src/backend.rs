@@ -93,6 +93,11 @@ impl Conversation {
         self.wire.send(bytes.as_ref()).await;
     }
 
+    /// Ends its side in good order; through TLS with a `close_notify`.
+    pub async fn shutdown(&mut self) {
+        self.wire.shutdown().await;
+    }
+
     /// Reads until the gateway closes, and says how it ended.
     pub async fn until_closed(&mut self) -> Cut {
         loop {

@@ -13,6 +13,9 @@ mod lifecycle;
 mod messages;
 mod proxy_protocol;
 mod queue;
+mod streams;
+mod trailers;
+mod versions;
 
 use portcullis_testkit::{Backend, Setup};
 
