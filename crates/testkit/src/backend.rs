@@ -1,15 +1,16 @@
 //! A backend that follows a script, and remembers every byte.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::client::Cut;
 use crate::pki::Pki;
-use crate::wire::{Fields, Wire, field};
+use crate::wire::{Fields, Io, Wire, field};
 
 /// A request as the backend got it.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,9 @@ fn lock(record: &Shared) -> MutexGuard<'_, Record> {
 /// Listens until it is dropped; its connections end with it.
 #[derive(Debug)]
 pub struct Backend {
+    /// Not of one that has a Unix socket.
     pub address: SocketAddr,
+    url: String,
     record: Shared,
     task: AbortHandle,
 }
@@ -125,7 +128,7 @@ impl Backend {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::listen(script, None).await
+        Self::listen(script, Listening::tcp().await, None)
     }
 
     /// The same through TLS, with the certificate of `pki`.
@@ -139,25 +142,41 @@ impl Backend {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::listen(script, Some(TlsAcceptor::from(pki.server()))).await
+        Self::listen(script, Listening::tcp().await, Some(TlsAcceptor::from(pki.server())))
     }
 
-    async fn listen<F>(
+    /// The same on a Unix socket.
+    ///
+    /// # Panics
+    /// If there cannot be one.
+    #[must_use]
+    pub fn start_unix<F>(
+        path: &Path,
         script: impl Fn(Conversation) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let socket = UnixListener::bind(path).unwrap();
+        Self::listen(script, Listening::Unix(socket, path.display().to_string()), None)
+    }
+
+    fn listen<F>(
+        script: impl Fn(Conversation) -> F + Send + Sync + 'static,
+        listener: Listening,
         tls: Option<TlsAcceptor>,
     ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (address, url) = listener.address();
         let record = Shared::default();
         let inside = Arc::clone(&record);
         let script = Arc::new(script);
         let task = tokio::spawn(async move {
             let mut conversations = JoinSet::new();
             loop {
-                let Ok((tcp, _)) = listener.accept().await else { continue };
+                let Ok(io) = listener.accept().await else { continue };
                 let number = {
                     let mut record = lock(&inside);
                     record.connections += 1;
@@ -165,13 +184,13 @@ impl Backend {
                 };
                 let (record, script, tls) = (Arc::clone(&inside), Arc::clone(&script), tls.clone());
                 conversations.spawn(async move {
-                    if let Some(wire) = wire(tcp, tls).await {
+                    if let Some(wire) = wire(io, tls).await {
                         script(Conversation { number, wire, record }).await;
                     }
                 });
             }
         });
-        Self { address, record, task: task.abort_handle() }
+        Self { address, url, record, task: task.abort_handle() }
     }
 
     /// Answers each request with exactly these bytes, and keeps its connections.
@@ -198,10 +217,10 @@ impl Backend {
         .await
     }
 
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT` or `unix:PATH`
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// All requests that came whole, in order.
@@ -226,11 +245,43 @@ impl Backend {
     }
 }
 
-async fn wire(tcp: TcpStream, tls: Option<TlsAcceptor>) -> Option<Wire> {
-    drop(tcp.set_nodelay(true));
+async fn wire(io: Box<dyn Io>, tls: Option<TlsAcceptor>) -> Option<Wire> {
     match tls {
-        None => Some(Wire::new(tcp)),
-        Some(acceptor) => acceptor.accept(tcp).await.ok().map(Wire::new),
+        None => Some(Wire::new(io)),
+        Some(acceptor) => acceptor.accept(io).await.ok().map(Wire::new),
+    }
+}
+
+/// Where a backend is, and for a Unix socket its path.
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, String),
+}
+
+impl Listening {
+    async fn tcp() -> Self {
+        Self::Tcp(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn address(&self) -> (SocketAddr, String) {
+        match self {
+            Self::Tcp(tcp) => {
+                let address = tcp.local_addr().unwrap();
+                (address, format!("http://{address}"))
+            }
+            Self::Unix(_, path) => (([0, 0, 0, 0], 0).into(), format!("unix:{path}")),
+        }
+    }
+
+    async fn accept(&self) -> std::io::Result<Box<dyn Io>> {
+        Ok(match self {
+            Self::Tcp(tcp) => {
+                let (tcp, _) = tcp.accept().await?;
+                drop(tcp.set_nodelay(true));
+                Box::new(tcp)
+            }
+            Self::Unix(unix, _) => Box::new(unix.accept().await?.0),
+        })
     }
 }
 

@@ -1,14 +1,15 @@
 //! A client that speaks HTTP/1.1 in exactly the bytes it is told.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::client::{Answer, Body, Cut, Request};
 use crate::pki::{Pki, SERVER_NAME};
-use crate::wire::{Wire, field};
+use crate::wire::{Io, Wire, field};
 
 /// How a connection ended.
 pub type End = Cut;
@@ -28,13 +29,29 @@ impl H1Client {
     }
 
     /// # Panics
+    /// If nobody listens there.
+    pub async fn connect_unix(path: &Path) -> Self {
+        Self { wire: Wire::new(UnixStream::connect(path).await.unwrap()) }
+    }
+
+    /// # Panics
     /// If nobody listens there or the handshake fails.
     pub async fn connect_tls(address: SocketAddr, pki: &Pki) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
+        Self::through_tls(tcp, pki).await
+    }
+
+    /// # Panics
+    /// If nobody listens there or the handshake fails.
+    pub async fn connect_unix_tls(path: &Path, pki: &Pki) -> Self {
+        Self::through_tls(UnixStream::connect(path).await.unwrap(), pki).await
+    }
+
+    async fn through_tls(io: impl Io + 'static, pki: &Pki) -> Self {
         let connector = TlsConnector::from(pki.client(&["http/1.1"]));
         let name = ServerName::try_from(SERVER_NAME).unwrap();
-        Self { wire: Wire::new(connector.connect(name, tcp).await.unwrap()) }
+        Self { wire: Wire::new(connector.connect(name, io).await.unwrap()) }
     }
 
     /// Sends bytes; a gateway that has closed already is found out by reading.

@@ -1,12 +1,13 @@
 //! A client that speaks HTTP/2, by ALPN or by prior knowledge.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
@@ -37,6 +38,14 @@ impl H2Client {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         Self::handshake(tcp, "http").await
+    }
+
+    /// By prior knowledge.
+    ///
+    /// # Panics
+    /// If nobody listens there.
+    pub async fn connect_unix(path: &Path) -> Self {
+        Self::handshake(UnixStream::connect(path).await.unwrap(), "http").await
     }
 
     /// By ALPN.
