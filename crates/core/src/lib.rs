@@ -24,6 +24,7 @@ pub mod proxy_protocol;
 pub mod registry;
 pub mod services;
 pub mod units;
+pub mod websocket;
 
 pub use exchange::Exchange;
 pub use head::{BodyLength, Fields, RequestHead, ResponseHead, Scheme, Span, Version};
