@@ -191,7 +191,7 @@ pub struct Endpoint {
 #[serde(deny_unknown_fields)]
 struct LongEndpoint {
     /// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]` (HTTP/2 in clear text),
-    /// without a path.
+    /// without a path, or `unix:PATH` with the absolute path of a Unix socket.
     url: Spanned<EndpointUrl>,
     /// Share of the requests, against the other endpoints. 0 sends nothing. Default: 1.
     #[serde(default = "one")]

@@ -15,6 +15,7 @@ mod process;
 mod render;
 mod route;
 mod schema;
+mod socket;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use route::{
     Upgrades,
 };
 pub use schema::schema;
+pub use socket::{BindAddress, SocketMode};
 pub use text::{
     AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
     Name, Network, Reason, Reference, Statuses,

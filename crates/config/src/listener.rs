@@ -8,15 +8,21 @@ use portcullis_core::units::{PositiveDuration, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::text::{ListenAddress, Name, Network, Reason, Reference};
+use crate::socket::{BindAddress, SocketMode};
+use crate::text::{Name, Network, Reason, Reference};
 
 /// An address to listen on.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port: `0.0.0.0:8443`, `[::]:8443`. Names are not resolved. Port 0 takes a free
-    /// one.
-    pub bind: Spanned<ListenAddress>,
+    /// one. Or `unix:PATH`, the absolute path of a Unix socket; a socket file that nobody answers on
+    /// is replaced.
+    pub bind: Spanned<BindAddress>,
+    /// Who may connect to a Unix socket: the permission bits of its file. Default: `"0660"`, the
+    /// gateway's user and group.
+    #[serde(default)]
+    pub socket_mode: Option<Spanned<SocketMode>>,
     /// TLS with these certificates. Without it the listener speaks clear text.
     #[serde(default)]
     pub tls: Option<Spanned<ListenerTls>>,

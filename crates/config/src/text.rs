@@ -7,9 +7,13 @@ use std::str::FromStr;
 use portcullis_core::decode::{Fault, Format};
 use portcullis_core::written_as_text;
 
+use crate::socket::{BindAddress, SocketMode, socket_path};
+
 /// The grammars of this crate, for the shape check.
 pub(crate) const FORMATS: &[Format] = &[
     Format { name: "listen-address", check: |text| text.parse::<ListenAddress>().map(drop) },
+    Format { name: "bind-address", check: |text| text.parse::<BindAddress>().map(drop) },
+    Format { name: "socket-mode", check: |text| text.parse::<SocketMode>().map(drop) },
     Format { name: "admin-address", check: |text| text.parse::<AdminAddress>().map(drop) },
     Format { name: "reference", check: |text| text.parse::<Reference>().map(drop) },
     Format { name: "reason", check: |text| text.parse::<Reason>().map(drop) },
@@ -225,7 +229,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`, without a path.
+/// `http://HOST[:PORT]`, `https://HOST[:PORT]` or `h2c://HOST[:PORT]`, without a path, or
+/// `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     pub https: bool,
@@ -235,6 +240,8 @@ pub struct EndpointUrl {
     pub host: String,
     /// Default: 80 or 443.
     pub port: u16,
+    /// The absolute path of a Unix socket, with the host `localhost` and the port 80.
+    pub socket: Option<String>,
 }
 
 impl FromStr for EndpointUrl {
@@ -243,6 +250,10 @@ impl FromStr for EndpointUrl {
     fn from_str(text: &str) -> Result<Self, Fault> {
         const EXAMPLE: &str =
             "write for example `http://10.0.0.1:8080` or `https://orders.internal`";
+        if let Some(path) = socket_path(text) {
+            let host = "localhost".to_owned();
+            return Ok(Self { https: false, h2c: false, host, port: 80, socket: Some(path?) });
+        }
         let h2c = text.starts_with("h2c://");
         let (https, start) = if text.starts_with("http://") {
             (false, "http://".len())
@@ -294,12 +305,15 @@ impl FromStr for EndpointUrl {
         let Some(port) = port else {
             return Err(Fault::new(port_at, "not a port from 1 to 65535").help(EXAMPLE));
         };
-        Ok(Self { https, h2c, host, port })
+        Ok(Self { https, h2c, host, port, socket: None })
     }
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.socket {
+            return write!(f, "unix:{path}");
+        }
         let scheme = match (self.https, self.h2c) {
             (true, _) => "https",
             (false, true) => "h2c",
@@ -470,7 +484,7 @@ written_as_text! {
     Reason: "reason", "a reason in words", r"...";
     Name: "name", "a name", r"^[A-Za-z0-9._-]{1,64}$";
     Network: "network", "a network such as `10.0.0.0/8`", r"^[0-9a-fA-F:.]+(/[0-9]+)?$";
-    EndpointUrl: "endpoint-url", "a URL such as `http://10.0.0.1:8080`", r"^(https?|h2c)://[^/?#]+/?$";
+    EndpointUrl: "endpoint-url", "a URL such as `http://10.0.0.1:8080`", r"^((https?|h2c)://[^/?#]+/?|unix:/.+)$";
     HostName: "host-name", "a host name", r"^[A-Za-z0-9_.-]+$";
     HostHeader: "host-header", "`preserve`, `backend` or a host", r"^[A-Za-z0-9_.-]+(:[0-9]+)?$";
     LogDestination: "log-destination", "`stdout`, `off` or `file:PATH`", r"^(stdout|off|file:.+)$";

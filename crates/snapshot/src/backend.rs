@@ -60,13 +60,15 @@ pub enum ProxyVersion {
 /// How an endpoint is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointAddress {
-    /// As the metrics and logs name it: `http://10.0.0.1:8080`.
+    /// As the metrics and logs name it: `http://10.0.0.1:8080`, `unix:/run/app.sock`.
     pub url: Arc<str>,
     pub https: bool,
     pub protocol: Protocol,
     /// A name or an address; IPv6 without brackets.
     pub host: Arc<str>,
     pub port: u16,
+    /// The path of the Unix socket that is meant, in place of host and port.
+    pub socket: Option<Arc<str>>,
     /// `host[:port]` for [`HostHeader::Endpoint`]; no default port, IPv6 in brackets.
     pub authority: Arc<str>,
     /// The name to verify and to send as SNI, for `https`.

@@ -27,7 +27,9 @@ pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, deci
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use explain::{Explain, Trace, TraceStep, explain};
 pub use inline_tests::{TestReport, run_tests};
-pub use listener::{H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect};
+pub use listener::{
+    Bind, H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect,
+};
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{

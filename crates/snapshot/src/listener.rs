@@ -1,5 +1,6 @@
 //! A listener as the data plane needs it: where, with which certificates, under which limits.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::tls::Certificates;
 pub struct Listener {
     pub name: Arc<str>,
     pub index: u16,
-    pub bind: SocketAddr,
+    pub bind: Bind,
     pub tls: Option<ListenerTls>,
     /// Answers everything with 308 to the same URL over https.
     pub redirect: Option<Redirect>,
@@ -26,6 +27,52 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Why credentials may cross it without TLS.
     pub clear_text: Option<String>,
+}
+
+/// Where a listener takes connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bind {
+    Tcp(SocketAddr),
+    /// A Unix socket: its absolute path and the permission bits of its file.
+    Unix {
+        path: Arc<str>,
+        mode: u32,
+    },
+}
+
+impl Bind {
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Whether clients are on this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.tcp().is_none_or(|address| address.ip().to_canonical().is_loopback())
+    }
+
+    /// Whether a socket for one is a socket for the other. Who may connect can change while it is
+    /// open.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unix { path, .. }, Self::Unix { path: other, .. }) => path == other,
+            _ => self == other,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{path}"),
+        }
+    }
 }
 
 /// TLS of a listener. The configuration offers ALPN `h2` (if the listener does) and `http/1.1`.

@@ -72,7 +72,9 @@ impl Question {
         let speaks = move |listener: &&Arc<Listener>| listener.tls.is_some() == https;
         let digits = self.request.authority.rsplit(':').next().and_then(|p| p.parse::<u16>().ok());
         let port = digits.unwrap_or(if https { 443 } else { 80 });
-        let on_port = move |listener: &Arc<Listener>| listener.bind.port() == port;
+        let on_port = move |listener: &Arc<Listener>| {
+            listener.bind.tcp().is_some_and(|bind| bind.port() == port)
+        };
         let exact = snapshot.listeners.iter().filter(speaks).any(on_port);
         let all = snapshot.listeners.iter().filter(speaks);
         all.filter(move |listener| !exact || on_port(listener))

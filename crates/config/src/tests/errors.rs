@@ -399,7 +399,7 @@ routes:
               |
               = help: remove the quotes: `true`
 
-            error[wrong-type]: expected an address such as `0.0.0.0:8080`, found the integer `8080`
+            error[wrong-type]: expected an address such as `0.0.0.0:8080` or `unix:PATH`, found the integer `8080`
              --> portcullis.yaml:5:14
               |
             5 |   c: { bind: 8080 }

@@ -226,6 +226,7 @@ fn address(endpoint: &Endpoint, server_name: Option<&str>, protocol: Protocol) -
         protocol: if url.h2c { Protocol::H2 } else { protocol },
         host: url.host.as_str().into(),
         port: url.port,
+        socket: url.socket.as_deref().map(Into::into),
         authority: authority.into(),
         server_name: ServerName::try_from(name).ok().filter(|_| url.https),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_config::{Listener as Written, Named};
+use portcullis_config::{BindAddress, Listener as Written, Named};
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
@@ -10,7 +10,7 @@ use portcullis_core::node::SourceSpan;
 use super::Compiler;
 use super::routes::BuiltRoute;
 use crate::listener::{
-    H2Frames, Listener, ListenerLimits, ListenerTimeouts, Network, PathsByHost, Redirect,
+    Bind, H2Frames, Listener, ListenerLimits, ListenerTimeouts, Network, PathsByHost, Redirect,
 };
 use crate::router::LISTENERS_MAX;
 use crate::snapshot::Access;
@@ -45,7 +45,8 @@ impl Compiler<'_, '_> {
     fn same_address(&mut self, index: usize, named: &Named<Written>) {
         let bind = &named.value.bind;
         let before = &self.config.listeners[..index];
-        let same = before.iter().find(|other| other.value.bind.0 == bind.0 && bind.0.port() != 0);
+        let any_port = matches!(&bind.value, BindAddress::Tcp(address) if address.port() == 0);
+        let same = before.iter().find(|other| other.value.bind.value == bind.value && !any_port);
         if let Some(other) = same {
             let resource = format!("listeners.{}.bind", named.name);
             let message = format!("`{}` is taken by the listener `{}`", bind.value, other.name);
@@ -61,7 +62,8 @@ impl Compiler<'_, '_> {
             let resource = format!("{resource}.tls");
             self.listener_tls(&named.name, &resource, &tls.certificates, written.http2)
         });
-        let redirect = written.redirect.as_ref().and_then(|to| self.redirect(&resource, to));
+        let redirect = written.redirect.as_ref().and_then(|to| self.redirect(&resource, named, to));
+        let bind = self.bind(&resource, written);
         if written.proxy_protocol && written.trusted_proxies.is_empty() {
             let message = "`proxy_protocol` needs `trusted_proxies`: nobody could connect";
             self.push(Finding::error("nobody-trusted", named.span, resource.clone(), message));
@@ -77,7 +79,7 @@ impl Compiler<'_, '_> {
         let listener = Listener {
             name: named.name.as_str().into(),
             index,
-            bind: written.bind.0,
+            bind,
             tls,
             redirect,
             http2: written.http2,
@@ -109,9 +111,28 @@ impl Compiler<'_, '_> {
         BuiltListener { listener, resource, span: named.span }
     }
 
+    fn bind(&mut self, resource: &str, written: &Written) -> Bind {
+        let mode = written.socket_mode.as_ref();
+        match &written.bind.value {
+            BindAddress::Unix(path) => {
+                let mode = mode.map(|mode| mode.value).unwrap_or_default();
+                Bind::Unix { path: path.as_str().into(), mode: mode.0 }
+            }
+            BindAddress::Tcp(address) => {
+                if let Some(mode) = mode {
+                    let message = "`socket_mode` has no effect: `bind` is not a Unix socket";
+                    let resource = format!("{resource}.socket_mode");
+                    self.push(Finding::warning("no-effect", mode.span, resource, message));
+                }
+                Bind::Tcp(*address)
+            }
+        }
+    }
+
     fn redirect(
         &mut self,
         resource: &str,
+        from: &Named<Written>,
         written: &Spanned<portcullis_config::Redirect>,
     ) -> Option<Redirect> {
         let config = self.config;
@@ -125,7 +146,28 @@ impl Compiler<'_, '_> {
             self.push(finding.related(target.span, "it needs `tls`, and no `redirect`"));
             return None;
         }
-        let port = written.port.unwrap_or(target.value.bind.0.port());
+        if let BindAddress::Unix(_) = from.value.bind.value {
+            let message = "a listener on a Unix socket cannot redirect";
+            let finding = Finding::error("redirect", written.span, resource, message);
+            self.push(
+                finding.related(from.value.bind.span, "whoever connects here is on this machine"),
+            );
+            return None;
+        }
+        let port = match (written.port, &target.value.bind.value) {
+            (Some(port), _) => port,
+            (None, BindAddress::Tcp(address)) => address.port(),
+            (None, BindAddress::Unix(_)) => {
+                let message = format!("`{}` is a Unix socket and has no port", target.name);
+                let finding = Finding::error("redirect", written.span, resource, message);
+                let finding = finding.related(target.value.bind.span, "here");
+                self.push(finding.help(format!(
+                    "say which port clients see: `redirect: {{to: {}, port: 443}}`",
+                    target.name
+                )));
+                return None;
+            }
+        };
         Some(Redirect { listener: target.name.as_str().into(), port })
     }
 
@@ -135,7 +177,7 @@ impl Compiler<'_, '_> {
             let listener = &built.listener;
             // The written one: TLS that did not compile is still TLS.
             let open = self.config.listeners[index].value.tls.is_none()
-                && !listener.bind.ip().to_canonical().is_loopback()
+                && !listener.bind.is_local()
                 && listener.clear_text.is_none();
             let index = index as u16;
             let mut exposed = routes.iter().filter(|built| {

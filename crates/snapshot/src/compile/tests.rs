@@ -8,6 +8,7 @@ use crate::testing::{Compiled, Files, compiled, compiled_after};
 mod findings;
 mod material;
 mod protocols;
+mod sockets;
 
 /// The whole snapshot, as far as it is data.
 fn dump(snapshot: &Snapshot) -> String {

@@ -11,7 +11,7 @@ backends: { one: "http://10.0.0.1" }
 "#;
 
 #[track_caller]
-fn check(text: &str, expected: &Expect) {
+pub(super) fn check(text: &str, expected: &Expect) {
     let compiled = compiled(text, &Files::default());
     expected.assert_eq(&compiled.findings);
 }
