@@ -100,8 +100,9 @@ impl Running {
         let gateway = Arc::new(Gateway::start(options, snapshot)?);
         for listener in &listeners {
             let address = gateway.address(&listener.name);
+            let address = address.map_or_else(|| listener.bind.to_string(), |it| it.to_string());
             let tls = listener.tls.is_some();
-            tracing::info!(listener = &*listener.name, ?address, tls, "listening");
+            tracing::info!(listener = &*listener.name, address, tls, "listening");
         }
         let services: Rc<dyn Services> = Rc::new(gateway.world().clone());
         let upkeep = Upkeep::start(&gateway.snapshot(), &services);

@@ -3,26 +3,24 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use portcullis_snapshot::Snapshot;
+use portcullis_snapshot::{Bind, Snapshot};
 use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{
     BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries,
 };
 use portcullis_upstream::Endpoint;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::{mpsc, watch};
 
+use crate::addresses::Addresses;
 use crate::services::World;
+use crate::socket::Listening;
 use crate::worker::{Handed, Worker};
-
-/// Connections the kernel may hold for us while we are busy.
-const BACKLOG: i32 = 4096;
 
 /// Connections on their way from one worker to another.
 const HANDED_MAX: usize = 1024;
@@ -30,11 +28,14 @@ const HANDED_MAX: usize = 1024;
 /// How long the last lines of the access log may take at the end.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
+/// Open listeners by name.
+type Sockets = HashMap<Arc<str>, Arc<Listening>>;
+
 /// A snapshot that serves, with what belongs to it outside of it.
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) sockets: HashMap<Arc<str>, Arc<TcpListener>>,
+    pub(crate) sockets: Sockets,
     /// Series of the routes, by index; then of requests that match none.
     pub(crate) routes: Vec<Arc<RouteSeries>>,
     pub(crate) no_route: Arc<RouteSeries>,
@@ -47,11 +48,7 @@ pub(crate) struct Active {
 }
 
 impl Active {
-    fn new(
-        snapshot: Snapshot,
-        sockets: HashMap<Arc<str>, Arc<TcpListener>>,
-        all: &Registry,
-    ) -> Self {
+    fn new(snapshot: Snapshot, sockets: Sockets, all: &Registry) -> Self {
         Self {
             routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
             no_route: all.route("(none)"),
@@ -92,6 +89,7 @@ pub(crate) struct Shared {
     log: Mutex<Option<Log>>,
     pub(crate) active: watch::Sender<Arc<Active>>,
     pub(crate) drain: watch::Sender<bool>,
+    pub(crate) addresses: Arc<Addresses>,
     /// Connections of each worker.
     pub(crate) loads: Vec<AtomicUsize>,
     pub(crate) inboxes: Vec<mpsc::Sender<Handed>>,
@@ -122,10 +120,10 @@ pub struct Options {
 
 /// A listener could not be opened; nothing was changed.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {listener}: cannot listen on {address}: {error}")]
+#[error("listener {listener}: cannot listen on {bind}: {error}")]
 pub struct BindError {
     pub listener: String,
-    pub address: SocketAddr,
+    pub bind: Bind,
     pub error: io::Error,
 }
 
@@ -167,6 +165,7 @@ impl Gateway {
             world,
             log: Mutex::new(log),
             active: watch::Sender::new(active),
+            addresses: Arc::default(),
             drain: watch::Sender::new(false),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             inboxes,
@@ -198,7 +197,10 @@ impl Gateway {
         adopt_health(&snapshot, self.shared.world.clock().mono());
         let directory = Arc::clone(&snapshot.directory);
         let active = Arc::new(Active::new(snapshot, sockets, &self.shared.registry));
-        self.shared.active.send_replace(active);
+        self.shared.active.send_replace(Arc::clone(&active));
+        // Requests under way may keep the old ones for a while.
+        let stays = |socket| active.sockets.values().any(|other| Arc::ptr_eq(other, socket));
+        old.sockets.values().filter(|socket| !stays(socket)).for_each(|gone| gone.remove());
         drop(old);
         directory.prune();
         Ok(())
@@ -215,10 +217,11 @@ impl Gateway {
         &self.shared.world
     }
 
-    /// Where a listener really listens; differs from what is configured for port 0.
+    /// Where a listener really listens; differs from what is configured for port 0. `None` for a
+    /// Unix socket.
     #[must_use]
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
-        self.shared.active.borrow().sockets.get(listener)?.local_addr().ok()
+        self.shared.active.borrow().sockets.get(listener)?.local_addr()
     }
 
     /// Open client connections of each worker.
@@ -246,7 +249,7 @@ impl Gateway {
         self.shared.drain.send_replace(true);
         // Whoever connects from now on is refused at once, instead of waiting for nobody.
         for socket in self.shared.active.borrow().sockets.values() {
-            if let Err(error) = SockRef::from(&**socket).shutdown(Shutdown::Both) {
+            if let Err(error) = socket.shut() {
                 tracing::warn!(%error, "a listener stays open");
             }
         }
@@ -280,6 +283,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.stop.send_replace(true);
+        self.shared.active.borrow().sockets.values().for_each(|socket| socket.remove());
     }
 }
 
@@ -293,43 +297,23 @@ fn adopt_health(snapshot: &Snapshot, now: Duration) {
 }
 
 /// The sockets of a snapshot: those that are open already, and new ones.
-fn bind(
-    snapshot: &Snapshot,
-    open: &HashMap<Arc<str>, Arc<TcpListener>>,
-) -> Result<HashMap<Arc<str>, Arc<TcpListener>>, BindError> {
-    let mut sockets = HashMap::new();
+fn bind(snapshot: &Snapshot, open: &Sockets) -> Result<Sockets, BindError> {
+    let mut sockets = Sockets::new();
     for listener in &snapshot.listeners {
-        let fits = |socket: &&Arc<TcpListener>| {
-            let local = socket.local_addr();
-            local.is_ok_and(|local| {
-                let wanted = listener.bind;
-                local.ip() == wanted.ip() && (wanted.port() == 0 || local.port() == wanted.port())
-            })
-        };
+        let fits = |socket: &&Arc<Listening>| socket.fits(&listener.bind);
         // By name, since port 0 is another port for each; else whoever has the address: listeners
         // can be renamed or swap places.
         let by_name = open.get(&listener.name).filter(fits);
         let socket = match by_name.or_else(|| open.values().find(fits)) {
-            Some(socket) => Arc::clone(socket),
-            None => {
-                let socket = listen(listener.bind).map_err(|error| BindError {
-                    listener: listener.name.to_string(),
-                    address: listener.bind,
-                    error,
-                })?;
-                Arc::new(socket)
-            }
+            Some(socket) => socket.adopt(&listener.bind).map(|()| Arc::clone(socket)),
+            None => Listening::open(&listener.bind).map(Arc::new),
         };
+        let socket = socket.map_err(|error| BindError {
+            listener: listener.name.to_string(),
+            bind: listener.bind.clone(),
+            error,
+        })?;
         sockets.insert(Arc::clone(&listener.name), socket);
     }
     Ok(sockets)
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

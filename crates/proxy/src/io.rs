@@ -10,24 +10,25 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+
+use crate::socket::Socket;
 
 /// One end of a connection. All polls follow tokio's rules for readiness and wakers.
 #[derive(Debug)]
 pub(crate) enum Io {
-    Plain(TcpStream),
+    Plain(Socket),
     Tls(Box<Tls>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Tls {
-    tcp: TcpStream,
+    socket: Socket,
     session: rustls::Connection,
 }
 
 impl Io {
-    pub(crate) fn tls(tcp: TcpStream, session: impl Into<rustls::Connection>) -> Self {
-        Self::Tls(Box::new(Tls { tcp, session: session.into() }))
+    pub(crate) fn tls(socket: Socket, session: impl Into<rustls::Connection>) -> Self {
+        Self::Tls(Box::new(Tls { socket, session: session.into() }))
     }
 
     pub(crate) fn session(&self) -> Option<&rustls::Connection> {
@@ -52,7 +53,7 @@ impl Io {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(tcp) => read(tcp, cx, into),
+            Self::Plain(socket) => read(socket, cx, into),
             Self::Tls(tls) => tls.poll_read(cx, into),
         }
     }
@@ -65,7 +66,7 @@ impl Io {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, bytes),
         }
     }
@@ -81,11 +82,11 @@ impl Io {
     /// Says that nothing more comes from this side.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Self::Tls(tls) => {
                 tls.session.send_close_notify();
                 ready!(tls.poll_flush(cx))?;
-                Pin::new(&mut tls.tcp).poll_shutdown(cx)
+                Pin::new(&mut tls.socket).poll_shutdown(cx)
             }
         }
     }
@@ -99,13 +100,14 @@ impl Io {
     /// Drops the connection so that the peer sees a reset rather than an orderly end: what it has
     /// received is not a whole message (RFC 9112 §8).
     pub(crate) fn reset(self) {
-        let tcp = match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.tcp,
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => tls.socket,
         };
-        let socket = SockRef::from(&tcp);
-        // Where the option cannot be set the peer sees an end of file in the middle of a message,
-        // which every framing but read-to-close recognises too.
+        let socket = SockRef::from(&socket);
+        // Where the option cannot be set, or has no effect since the socket is a Unix socket, the
+        // peer sees an end of file in the middle of a message, which every framing but
+        // read-to-close recognises too.
         if socket.set_linger(Some(std::time::Duration::ZERO)).is_err() {
             drop(socket.shutdown(Shutdown::Both));
         }
@@ -119,9 +121,9 @@ impl Io {
     }
 }
 
-fn read(tcp: &mut TcpStream, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+fn read(socket: &mut Socket, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
     let mut buffer = ReadBuf::new(into);
-    ready!(Pin::new(tcp).poll_read(cx, &mut buffer))?;
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
 }
 
@@ -138,7 +140,7 @@ impl Tls {
 
     /// Reads once from the socket and decrypts.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let n = match self.session.read_tls(&mut Sync { tcp: &mut self.tcp, cx }) {
+        let n = match self.session.read_tls(&mut Sync { socket: &mut self.socket, cx }) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
             result => result?,
         };
@@ -179,7 +181,7 @@ impl Tls {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.wants_write() {
-            match self.session.write_tls(&mut Sync { tcp: &mut self.tcp, cx }) {
+            match self.session.write_tls(&mut Sync { socket: &mut self.socket, cx }) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
                 result => result?,
             };
@@ -190,7 +192,7 @@ impl Tls {
 
 /// What rustls wants to see: a socket that would block instead of one that is pending.
 struct Sync<'a, 'b> {
-    tcp: &'a mut TcpStream,
+    socket: &'a mut Socket,
     cx: &'a mut Context<'b>,
 }
 
@@ -203,17 +205,17 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 
 impl Read for Sync<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        or_would_block(read(self.tcp, self.cx, into))
+        or_would_block(read(self.socket, self.cx, into))
     }
 }
 
 impl Write for Sync<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
+        or_would_block(Pin::new(&mut *self.socket).poll_write(self.cx, bytes))
     }
 
     fn write_vectored(&mut self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
-        or_would_block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, bytes))
+        or_would_block(Pin::new(&mut *self.socket).poll_write_vectored(self.cx, bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use portcullis_core::exchange::{Connection, TlsFacts};
 use portcullis_snapshot::Listener;
-use portcullis_telemetry::metrics::ListenerSeries;
-use tokio::net::{TcpListener, TcpStream};
+use portcullis_telemetry::metrics::{Bound, ListenerSeries};
 use tokio::task::AbortHandle;
 
+use crate::addresses::Seat;
 use crate::deadline::Wait;
 use crate::io::Io;
+use crate::socket::{Acceptor, Listening, Socket};
 use crate::wire::Wire;
 use crate::worker::{Handed, Worker};
 use crate::{h1, h2, proxy_protocol};
@@ -47,7 +48,7 @@ impl Place {
     }
 
     pub(crate) fn is_at(&self, listener: &Listener) -> bool {
-        self.current.borrow().bind == listener.bind
+        self.current.borrow().bind.is_same_place(&listener.bind)
     }
 
     pub(crate) fn update(&self, listener: &Arc<Listener>) {
@@ -69,49 +70,71 @@ impl Place {
 pub(crate) fn accept(
     worker: &Rc<Worker>,
     place: &Rc<Place>,
-    socket: &std::net::TcpListener,
+    socket: &Listening,
 ) -> io::Result<AbortHandle> {
-    let socket = TcpListener::from_std(socket.try_clone()?)?;
-    let task = accept_each(Rc::clone(worker), Rc::clone(place), socket);
+    let task = accept_each(Rc::clone(worker), Rc::clone(place), socket.acceptor()?);
     Ok(tokio::task::spawn_local(task).abort_handle())
 }
 
-async fn accept_each(worker: Rc<Worker>, place: Rc<Place>, socket: TcpListener) {
+async fn accept_each(worker: Rc<Worker>, place: Rc<Place>, socket: Acceptor) {
     loop {
         match socket.accept().await {
-            Ok((tcp, peer)) => admit(&worker, &place, tcp, peer),
-            Err(error) if is_exhausted(&error) => {
+            Ok((socket, peer)) => admit(&worker, &place, socket, peer),
+            // The socket was shut, for a drain.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) if is_of_the_client(&error) => {}
+            // No descriptors or no memory: the socket stays ready, so that to look again at once
+            // would be all that this worker does.
+            Err(_) => {
                 place.series.accept_paused(worker.metrics.id());
                 worker.shared.world.clock().sleep(PAUSE).await;
             }
-            // The socket was shut, for a drain.
-            Err(_) if worker.is_draining() => return,
-            // The client was gone before it was accepted.
-            Err(_) => {}
         }
     }
 }
 
-fn is_exhausted(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+/// Whether the client was gone before it was accepted, or could not be reached (accept(2)).
+fn is_of_the_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
+        NetworkUnreachable, PermissionDenied,
+    };
+    // EPROTO, ENOPROTOOPT, EOPNOTSUPP, EHOSTDOWN, ENONET have no kind of their own.
+    matches!(error.raw_os_error(), Some(71 | 92 | 95 | 112 | 64))
+        || matches!(
+            error.kind(),
+            ConnectionAborted
+                | ConnectionReset
+                | HostUnreachable
+                | Interrupted
+                | NetworkDown
+                | NetworkUnreachable
+                | PermissionDenied
+        )
 }
 
 /// Places a new connection, or closes it where there are too many.
-fn admit(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAddr) {
+fn admit(worker: &Rc<Worker>, place: &Rc<Place>, socket: Socket, peer: SocketAddr) {
     let listener = place.listener();
     if place.series.open() >= u64::from(listener.limits.connections_max) {
-        place.series.refused(worker.metrics.id());
-        return;
+        return refuse(worker, place, Bound::ConnectionsMax);
     }
+    // Where a PROXY protocol header names the client its connections are counted after that.
+    let seat = match socket.is_unix() || listener.proxy_protocol {
+        true => None,
+        false => match seat(worker, place, peer.ip()) {
+            Ok(seat) => seat,
+            Err(Full) => return,
+        },
+    };
     let loads = &worker.shared.loads;
     let mine = loads[worker.index].load(Relaxed);
     let least = loads.iter().enumerate().map(|(i, load)| (load.load(Relaxed), i)).min();
     match least {
         Some((load, other)) if load < mine => {
-            let Ok(tcp) = tcp.into_std() else { return };
+            let Ok(socket) = socket.detach() else { return };
             loads[other].fetch_add(1, Relaxed);
-            let handed = Handed { tcp, peer, listener: Arc::clone(&listener.name) };
+            let handed = Handed { socket, peer, listener: Arc::clone(&listener.name), seat };
             // A worker that is that far behind gets no more: the connection closes.
             if worker.shared.inboxes[other].try_send(handed).is_err() {
                 loads[other].fetch_sub(1, Relaxed);
@@ -120,15 +143,38 @@ fn admit(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAdd
         }
         _ => {
             loads[worker.index].fetch_add(1, Relaxed);
-            start(worker, place, tcp, peer);
+            start(worker, place, socket, peer, seat);
         }
     }
+}
+
+fn refuse(worker: &Worker, place: &Place, bound: Bound) {
+    place.series.refused(worker.metrics.id());
+    worker.metrics.bound(bound);
+}
+
+/// The address has as many connections as it may have.
+struct Full;
+
+/// Counts a connection of an address. Not those of a trusted proxy: many clients share it.
+fn seat(worker: &Worker, place: &Place, address: IpAddr) -> Result<Option<Seat>, Full> {
+    let listener = place.listener();
+    if listener.trusts(address.to_canonical()) {
+        return Ok(None);
+    }
+    let max = listener.limits.connections_per_address_max;
+    let seat = worker.shared.addresses.seat(address, max);
+    if seat.is_none() {
+        refuse(worker, place, Bound::ConnectionsPerAddressMax);
+    }
+    seat.map(Some).ok_or(Full)
 }
 
 /// Counts a connection for as long as it lives.
 struct Counted {
     worker: Rc<Worker>,
     place: Rc<Place>,
+    seat: Option<Seat>,
 }
 
 impl Drop for Counted {
@@ -139,34 +185,43 @@ impl Drop for Counted {
 }
 
 /// Serves a connection that is already counted in the worker's load.
-pub(crate) fn start(worker: &Rc<Worker>, place: &Rc<Place>, tcp: TcpStream, peer: SocketAddr) {
+pub(crate) fn start(
+    worker: &Rc<Worker>,
+    place: &Rc<Place>,
+    socket: Socket,
+    peer: SocketAddr,
+    seat: Option<Seat>,
+) {
     place.series.accepted(worker.metrics.id());
-    let counted = Counted { worker: Rc::clone(worker), place: Rc::clone(place) };
-    // A socket that cannot be told works all the same, only later.
-    drop(tcp.set_nodelay(true));
+    let counted = Counted { worker: Rc::clone(worker), place: Rc::clone(place), seat };
+    socket.set_nodelay();
     let facts = Connection { listener: place.index(), peer, tls: None };
     let tls = place.listener().tls.as_ref().map(|tls| Arc::clone(&tls.config));
-    tokio::task::spawn_local(serve(counted, tcp, facts, tls));
+    tokio::task::spawn_local(serve(counted, socket, facts, tls));
 }
 
 /// One connection from its first byte to its last.
 async fn serve(
-    counted: Counted,
-    mut tcp: TcpStream,
+    mut counted: Counted,
+    mut socket: Socket,
     mut facts: Connection,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) {
     let worker = Rc::clone(&counted.worker);
     let place = Rc::clone(&counted.place);
     if place.listener().proxy_protocol {
-        let Ok(peer) = introduced(&worker, &place, &mut tcp, facts.peer).await else { return };
-        facts.peer = peer;
+        let Ok(named) = introduced(&worker, &place, &mut socket, facts.peer).await else { return };
+        if let Some(peer) = named {
+            facts.peer = peer;
+            let Ok(seat) = seat(&worker, &place, peer.ip()) else { return };
+            counted.seat = seat;
+        }
     }
     let Some(tls) = tls else {
-        return h1::connection(worker, Io::Plain(tcp), place, Rc::new(facts)).await;
+        return h1::connection(worker, Io::Plain(socket), place, Rc::new(facts)).await;
     };
     let Ok(session) = rustls::ServerConnection::new(tls) else { return };
-    let mut io = Io::tls(tcp, session);
+    let mut io = Io::tls(socket, session);
     if handshake(&worker, &place, &mut io).await.is_err() {
         return place.series.handshake_failed(worker.metrics.id());
     }
@@ -179,20 +234,20 @@ async fn serve(
     }
 }
 
-/// Who a trusted balancer says is there.
+/// Who a trusted balancer says is there, unless it speaks for itself.
 async fn introduced(
     worker: &Rc<Worker>,
     place: &Place,
-    tcp: &mut TcpStream,
+    socket: &mut Socket,
     peer: SocketAddr,
-) -> io::Result<SocketAddr> {
+) -> io::Result<Option<SocketAddr>> {
     let listener = place.listener();
     if !listener.trusts(peer.ip().to_canonical()) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let deadline = worker.deadlines.add();
     deadline.set(Wait::Handshake, worker.coarse_now() + listener.timeouts.handshake);
-    Ok(proxy_protocol::read(tcp, &deadline).await?.unwrap_or(peer))
+    proxy_protocol::read(socket, &deadline).await
 }
 
 async fn handshake(worker: &Rc<Worker>, place: &Place, io: &mut Io) -> io::Result<()> {
