@@ -60,6 +60,27 @@ const EVENTS: [&str; 2] = [
 ];
 
 #[tokio::test]
+async fn an_event_is_passed_on_while_the_next_one_is_awaited() {
+    const FIRST: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                         Transfer-Encoding: chunked\r\n\r\nb\r\ndata: 1\r\n\r\n\r\n";
+    let (backend, _sent, more) = in_two(FIRST, "0\r\n\r\n").await;
+    let gateway = to(&backend).start();
+    for tls in [false, true] {
+        let mut client = match tls {
+            false => H1Client::connect(gateway.address("plain")).await,
+            true => H1Client::connect_tls(gateway.address("tls"), &gateway.pki).await,
+        };
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        client.head().await.unwrap();
+        // The chunk looks like a head: a line with its size, one with a field, an empty one.
+        let event = ("b".to_owned(), vec![("data".to_owned(), "1".to_owned())]);
+        assert_eq!(client.head().await.unwrap(), event);
+        more.notify_one();
+        assert_eq!(client.rest().await, (b"\r\n0\r\n\r\n".to_vec(), Cut::Closed));
+    }
+}
+
+#[tokio::test]
 async fn an_event_stream_may_pause_as_long_as_its_route_says() {
     for timeout in ["{ idle: 2h }", "{ idle: 61m, total: 2h }"] {
         for protocol in Protocol::ALL {
@@ -296,6 +317,22 @@ async fn requirement_16_a_stream_that_is_reset_never_looks_complete() {
         drop(stream);
         go.notify_one();
         over.notified().await;
+    }
+    assert_eq!(backend.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn requirement_16_a_stream_that_does_not_keep_its_length_never_looks_complete() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    for protocol in [Protocol::H2, Protocol::H2Tls] {
+        for length in ["3", "5", "100000"] {
+            let mut client = Client::connect(&gateway, protocol).await;
+            let request = Request::stream("/", &["half"]).field("content-length", length);
+            let cut = client.send(request).await.unwrap_err();
+            // PROTOCOL_ERROR (RFC 9113 §8.1.1).
+            assert_eq!(cut, Cut::Stream(1), "{protocol:?} {length}");
+        }
     }
     assert_eq!(backend.requests().len(), 0);
 }

@@ -164,6 +164,42 @@ async fn what_only_a_head_may_say_is_dropped_from_response_trailers() {
 }
 
 #[tokio::test]
+async fn a_body_with_a_length_has_no_trailers_in_http_1() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    for protocol in [Protocol::H2, Protocol::H2Tls] {
+        let mut client = Client::connect(&gateway, protocol).await;
+        for _ in 0..2 {
+            let request =
+                Request::stream("/", &["body"]).field("content-length", "4").trailer("x-t", "1");
+            let answer = client.send(request).await.unwrap();
+            assert_eq!((answer.status, &*answer.text()), (200, "body"), "{protocol:?}");
+            let seen = backend.last();
+            assert_eq!(seen.field("content-length"), Some("4"), "{protocol:?}");
+            assert_eq!(trailers(&seen), [""; 0], "{protocol:?}");
+        }
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
+async fn of_what_a_client_takes_only_trailers_are_promised_to_the_backend() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    for (te, told) in [
+        ("trailers", Some("trailers")),
+        ("gzip;q=0.5, Trailers", Some("trailers")),
+        ("gzip", None),
+        ("trailersx", None),
+        ("", None),
+    ] {
+        let mut client = Client::connect(&gateway, Protocol::H1).await;
+        client.send(Request::get("/").field("TE", te).field("Connection", "TE")).await.unwrap();
+        assert_eq!(backend.last().field("te"), told, "{te}");
+    }
+}
+
+#[tokio::test]
 async fn trailers_are_bounded_and_have_to_be_well_formed() {
     let backend = Backend::echo().await;
     let gateway = to(&backend).start();
