@@ -1,86 +1,110 @@
-//! One connection to an endpoint, as an HTTP/1.1 client.
+//! An exchange's leg to an endpoint, whatever protocol it speaks there.
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Method;
 use portcullis_core::{Fields, RequestHead, ResponseHead};
-use portcullis_http1::{
-    BodyDecoder, Framing, HeadLimits, ParsedResponse, RequestWire, ResponseError, ResponseFacts,
-    encode_chunk, encode_last_chunk, encode_request, parse_response,
-};
-use portcullis_upstream::{Endpoint, Permit};
+use portcullis_http1::{HeadLimits, RequestWire};
+use portcullis_upstream::Endpoint;
 
+use crate::backend_h1::Connection;
+use crate::backend_h2::Stream;
 use crate::buffer::Buffers;
-use crate::io::Io;
-use crate::wire::{Progress, ReadError, Wire};
+use crate::wire::{Progress, ReadError};
 
+/// Writing queues; only [`Leg::poll_flush`] sends.
 #[derive(Debug)]
-pub(crate) struct BackendConnection {
-    pub(crate) wire: Wire,
-    pub(crate) endpoint: Arc<Endpoint>,
-    /// Counts against the backend's `connections_max` for as long as the connection lives.
-    _permit: Option<Permit>,
-    /// It has carried an exchange before, so the backend may have closed it meanwhile.
-    pub(crate) reused: bool,
-    /// So far nothing forbids another exchange on it.
-    reusable: bool,
-    framing: Framing,
-    decoder: BodyDecoder,
+pub(crate) enum Leg {
+    H1(Box<Connection>),
+    H2(Box<Stream>),
+}
+
+/// What a head says beside its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadKind {
+    /// 1xx: another head follows.
+    Interim,
+    Final {
+        /// Content-Length as sent; to HEAD and with 304 it describes a body that is not there.
+        declared: Option<u64>,
+    },
+    /// The upgrade that was asked for is granted: from here on both sides send what they like.
+    Tunnel,
 }
 
 /// Why no response head could be had.
 #[derive(Debug)]
 pub(crate) enum HeadFailure {
+    /// The backend says that it did not begin with the request (RFC 9113 §8.7): whatever it was,
+    /// it can be sent again.
+    Refused(io::Error),
     /// The connection ended or broke before a byte of a response.
     Silent(io::Error),
     /// It ended or broke within the head.
     Cut(io::Error),
-    Malformed(ResponseError),
+    Malformed(String),
 }
 
-impl BackendConnection {
-    pub(crate) fn new(io: Io, endpoint: Arc<Endpoint>, permit: Option<Permit>) -> Self {
-        Self {
-            wire: Wire::new(io),
-            endpoint,
-            _permit: permit,
-            reused: false,
-            reusable: true,
-            framing: Framing::None,
-            decoder: BodyDecoder::None,
+/// What is to be sent beside the head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin<'a> {
+    pub(crate) wire: RequestWire<'a>,
+    /// The `Sec-WebSocket-Accept` that grants the upgrade, if one is asked for.
+    pub(crate) accept: Option<[u8; 28]>,
+}
+
+impl Leg {
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        match self {
+            Self::H1(connection) => &connection.endpoint,
+            Self::H2(stream) => stream.endpoint(),
+        }
+    }
+
+    /// The connection has carried an exchange before, so the backend may have closed it meanwhile.
+    pub(crate) fn is_reused(&self) -> bool {
+        match self {
+            Self::H1(connection) => connection.reused,
+            Self::H2(stream) => stream.reused,
         }
     }
 
     /// Queues the head of a request.
-    pub(crate) fn begin(&mut self, buffers: &Buffers, head: &RequestHead, wire: &RequestWire<'_>) {
-        self.wire.written = 0;
-        self.framing = wire.framing;
-        encode_request(head, wire, self.wire.out(buffers));
+    pub(crate) fn begin(&mut self, buffers: &Buffers, head: &RequestHead, begin: &Begin<'_>) {
+        match self {
+            Self::H1(connection) => connection.begin(buffers, head, begin),
+            Self::H2(stream) => stream.begin(head, begin),
+        }
     }
 
     /// Queues a piece of the request's body.
     pub(crate) fn write(&mut self, buffers: &Buffers, data: &[u8]) {
-        match self.framing {
-            Framing::Chunked => encode_chunk(data, self.wire.out(buffers)),
-            _ => self.wire.out(buffers).extend_from_slice(data),
+        match self {
+            Self::H1(connection) => connection.write(buffers, data),
+            Self::H2(stream) => stream.out.push(data),
         }
     }
 
-    /// Queues the end of the request's body.
+    /// Queues the end of the request's body, or of this direction of a tunnel.
     pub(crate) fn finish(&mut self, buffers: &Buffers, trailers: Option<&Fields>) {
-        if self.framing == Framing::Chunked {
-            encode_last_chunk(trailers, self.wire.out(buffers));
+        match self {
+            Self::H1(connection) => connection.finish(buffers, trailers),
+            Self::H2(stream) => stream.out.end(trailers),
         }
     }
 
+    /// Ready when everything queued is on its way.
     pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
         buffers: &Buffers,
     ) -> Poll<io::Result<()>> {
-        self.wire.poll_flush(cx, buffers)
+        match self {
+            Self::H1(connection) => connection.wire.poll_flush(cx, buffers),
+            Self::H2(stream) => stream.out.poll_flush(cx).map_err(io::Error::other),
+        }
     }
 
     /// Reads the next head, interim ones included.
@@ -91,39 +115,16 @@ impl BackendConnection {
         limits: &HeadLimits,
         method: &Method,
         head: &mut ResponseHead,
-    ) -> Poll<Result<ResponseFacts, HeadFailure>> {
-        loop {
-            if !self.wire.inbox.is_empty() {
-                match parse_response(self.wire.inbox.bytes(), limits, method, head) {
-                    Ok(ParsedResponse::Complete(facts)) => {
-                        self.wire.inbox.consume(facts.consumed, buffers);
-                        self.decoder = BodyDecoder::new(head.body, facts.chunked);
-                        self.reusable = facts.keep_alive && !facts.until_close;
-                        return Poll::Ready(Ok(facts));
-                    }
-                    Ok(ParsedResponse::Partial) => {
-                        if self.wire.inbox.room(buffers).is_none() {
-                            self.wire.inbox.grow();
-                        }
-                    }
-                    Err(error) => return Poll::Ready(Err(HeadFailure::Malformed(error))),
-                }
-            }
-            let result = ready!(self.wire.poll_fill(cx, buffers));
-            let error = match result {
-                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => continue,
-                Err(error) => error,
-            };
-            let silent = self.wire.inbox.is_empty();
-            return Poll::Ready(Err(match silent {
-                true => HeadFailure::Silent(error),
-                false => HeadFailure::Cut(error),
-            }));
+    ) -> Poll<Result<HeadKind, HeadFailure>> {
+        match self {
+            Self::H1(connection) => connection.poll_head(cx, buffers, limits, method, head),
+            Self::H2(stream) => stream.poll_head(cx, limits, method, head),
         }
     }
 
-    /// Hands pieces of the response's body to `sink`; see [`Wire::poll_body`].
+    /// Hands pieces of the response's body to `sink`, reading if there are none and `read` is set.
+    ///
+    /// Without `read` it is ready at once: `More` then means that nothing more is at hand.
     pub(crate) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -131,19 +132,16 @@ impl BackendConnection {
         read: bool,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Poll<Result<Progress, ReadError>> {
-        self.wire.poll_body(cx, buffers, &mut self.decoder, read, sink)
+        match self {
+            Self::H1(connection) => connection.poll_body(cx, buffers, read, sink),
+            Self::H2(stream) => stream.poll_body(cx, read, sink),
+        }
     }
 
     pub(crate) fn trailers(&self) -> Option<&Fields> {
-        self.decoder.trailers()
-    }
-
-    /// Whether another exchange may follow: all was read, all was sent, nothing came out of turn.
-    pub(crate) fn is_reusable(&self) -> bool {
-        self.reusable
-            && self.decoder.is_complete()
-            && self.wire.inbox.is_empty()
-            && self.wire.unsent() == 0
-            && !self.wire.ended
+        match self {
+            Self::H1(connection) => connection.trailers(),
+            Self::H2(stream) => stream.trailers.as_ref(),
+        }
     }
 }

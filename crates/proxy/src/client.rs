@@ -26,6 +26,8 @@ pub(crate) struct Respond<'a> {
     pub(crate) method: &'a Method,
     /// The length to declare for a body that is left out.
     pub(crate) declared: Option<u64>,
+    /// The answer grants an upgrade: what follows, both ways, is another protocol's.
+    pub(crate) tunnel: bool,
 }
 
 /// One exchange's view of the client. Writing queues; only [`Client::poll_flush`] sends.
@@ -39,6 +41,9 @@ pub(crate) trait Client {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Poll<Result<Progress, ClientError>>;
 
+    /// The client sends its body only after a 100, and none of it is here.
+    fn awaits_continue(&self) -> bool;
+
     /// The request's trailers, once its body has ended.
     fn trailers(&self) -> Option<&Fields>;
 
@@ -51,7 +56,7 @@ pub(crate) trait Client {
     /// Queues a piece of its body.
     fn write(&mut self, worker: &Worker, data: &[u8]);
 
-    /// Queues the end of it.
+    /// Queues the end of it, or of this direction of a tunnel.
     fn finish(&mut self, worker: &Worker, trailers: Option<&Fields>);
 
     fn poll_flush(

@@ -21,6 +21,10 @@ pub(crate) enum Wait {
     Connect,
     ResponseHead,
     ResponseBody,
+    /// For the backend's word on `Expect: 100-continue`.
+    Continue,
+    /// For either side of an upgraded connection.
+    Tunnel,
     Linger,
 }
 
@@ -35,6 +39,8 @@ impl Wait {
             Self::Connect => "connect",
             Self::ResponseHead => "response head",
             Self::ResponseBody => "response body",
+            Self::Continue => "continue",
+            Self::Tunnel => "upgrade idle",
             Self::Linger => "linger",
         }
     }

@@ -14,13 +14,15 @@ use portcullis_snapshot::Route;
 use portcullis_telemetry::metrics::Observation;
 use portcullis_telemetry::record::Record;
 
+use crate::backend::{HeadKind, Leg};
 use crate::client::{Client, Respond};
 use crate::deadline::Wait;
 use crate::forward::Arrived;
 use crate::gateway::Active;
 use crate::relay::{Cut, Download, Filters, gone};
 use crate::serve::{Answer, panicked, refuse, unwound};
-use crate::slot::Slot;
+use crate::slot::{Slot, Trip};
+use crate::tunnel::Tunnel;
 use crate::wire::Progress;
 use crate::worker::Worker;
 
@@ -171,7 +173,8 @@ async fn buffer<C: Client>(
     bytes_max: usize,
 ) -> Source {
     let mut arrived = match source {
-        Source::Backend(arrived) => arrived,
+        // What comes out of a tunnel has no end that could be waited for.
+        Source::Backend(arrived) if arrived.kind != HeadKind::Tunnel => arrived,
         other => {
             show(slot, &other);
             return other;
@@ -181,7 +184,7 @@ async fn buffer<C: Client>(
     let problem = loop {
         let progress = poll_fn(|cx| {
             let mut sink = |data: &[u8]| whole.extend_from_slice(data);
-            match arrived.connection.poll_body(cx, &worker.buffers, true, &mut sink) {
+            match arrived.leg.poll_body(cx, &worker.buffers, true, &mut sink) {
                 Poll::Pending if client.deadline().check(cx).is_err() => Poll::Ready(None),
                 poll => poll.map(Some),
             }
@@ -217,13 +220,18 @@ async fn send<C: Client>(
     match source {
         Source::Backend(mut arrived) => {
             let filters = response_filters(slot, route);
-            let respond = Respond {
-                method: &slot.exchange.request.method,
-                declared: arrived.facts.declared_length,
+            let (declared, tunnel) = match arrived.kind {
+                HeadKind::Final { declared } => (declared, false),
+                HeadKind::Tunnel => (None, true),
+                HeadKind::Interim => (None, false),
             };
+            let respond = Respond { method: &slot.exchange.request.method, declared, tunnel };
             client.begin(worker, &slot.response, respond);
+            if tunnel {
+                return through(worker, client, slot, route, arrived).await;
+            }
             let mut download = Download {
-                backend: &mut arrived.connection,
+                backend: &mut arrived.leg,
                 upload: &mut arrived.upload,
                 filters,
                 sent: &mut slot.trip.bytes_out,
@@ -243,7 +251,8 @@ async fn send<C: Client>(
         }
         Source::Bytes(bytes) => {
             let declared = Some(bytes.len() as u64);
-            let respond = Respond { method: &slot.exchange.request.method, declared };
+            let method = &slot.exchange.request.method;
+            let respond = Respond { method, declared, tunnel: false };
             client.begin(worker, &slot.response, respond);
             if !bytes.is_empty() {
                 client.write(worker, &bytes);
@@ -253,7 +262,8 @@ async fn send<C: Client>(
             poll_fn(|cx| client.poll_flush(cx, worker)).await.map_err(gone)?;
         }
         Source::Stream(mut stream) => {
-            let respond = Respond { method: &slot.exchange.request.method, declared: None };
+            let method = &slot.exchange.request.method;
+            let respond = Respond { method, declared: None, tunnel: false };
             client.begin(worker, &slot.response, respond);
             let sent = &mut slot.trip.bytes_out;
             poll_fn(|cx| poll_stream(cx, worker, client, stream.as_mut(), sent)).await?;
@@ -263,6 +273,27 @@ async fn send<C: Client>(
         Source::Nobody => {}
     }
     Ok(())
+}
+
+/// Serves an upgraded connection to its end.
+async fn through<C: Client>(
+    worker: &Rc<Worker>,
+    client: &mut C,
+    slot: &mut Slot,
+    route: Option<&Route>,
+    mut arrived: Arrived,
+) -> Result<(), Cut> {
+    let timeouts = route.map(|route| route.timeouts).unwrap_or_default();
+    let idle = timeouts.upgrade_idle.unwrap_or(Duration::MAX);
+    let now = worker.coarse_now();
+    let lifetime = timeouts.upgrade_lifetime.unwrap_or(Duration::MAX);
+    client.deadline().set_ceiling(now.saturating_add(lifetime));
+    client.deadline().set(Wait::Tunnel, now.saturating_add(idle));
+    let mask = (worker.random() as u32).to_le_bytes();
+    let Trip { bytes_in, bytes_out, .. } = &mut slot.trip;
+    let mut tunnel = Tunnel::new(&mut arrived.leg, idle, mask, bytes_in, bytes_out);
+    poll_fn(|cx| tunnel.poll(cx, worker, client)).await?;
+    poll_fn(|cx| tunnel.poll_end(cx, worker, client)).await.map_err(gone)
 }
 
 /// Moves a policy's stream to the client, one piece at a time.
@@ -303,11 +334,12 @@ fn response_filters(slot: &mut Slot, route: Option<&Route>) -> Filters {
 
 /// Back to the pool, if the connection is fit for another exchange.
 fn put_away(worker: &Worker, arrived: Arrived) {
-    let Arrived { connection, upload, idle_max, .. } = arrived;
-    if upload.is_complete() && connection.is_reusable() {
-        worker.pool.give(connection, idle_max, worker.coarse_now());
-    } else {
-        drop(connection);
+    let Arrived { leg, upload, idle_max, .. } = arrived;
+    match leg {
+        Leg::H1(connection) if upload.is_complete() && connection.is_reusable() => {
+            worker.pool.give(connection, idle_max, worker.coarse_now());
+        }
+        leg => drop(leg),
     }
     worker.pool.wake_one();
 }

@@ -5,21 +5,24 @@
 //! connection from the pool turned out to be closed (RFC 9110 §9.2.2).
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
 use portcullis_core::policy::BodyUse;
-use portcullis_core::{BodyLength, Problem, codes};
-use portcullis_http1::{HeadLimits, RequestWire, ResponseFacts, ResponseKind, request_framing};
+use portcullis_core::{BodyLength, Problem, Version, codes, websocket};
+use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{Backend, HostHeader, Route};
-use portcullis_upstream::{EndpointIndex, InFlight, Permit, Tried};
+use portcullis_upstream::{EndpointIndex, InFlight, Tried};
 
-use crate::backend::{BackendConnection, HeadFailure};
+use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::client::{Client, ClientError};
 use crate::deadline::{Deadline, Expired, Wait};
+use crate::dial::{self, NoConnection, Wish};
 use crate::gateway::Active;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
@@ -28,11 +31,15 @@ use crate::worker::Worker;
 
 /// Endpoints tried for one request.
 const ATTEMPTS_MAX: u32 = 4;
+/// 1xx heads before the final one.
+const INTERIMS_MAX: u32 = 32;
+/// How long a backend may leave `Expect: 100-continue` without an answer.
+const CONTINUE: Duration = Duration::from_secs(1);
 
 /// A response that has begun to arrive.
 pub(crate) struct Arrived {
-    pub(crate) connection: Box<BackendConnection>,
-    pub(crate) facts: ResponseFacts,
+    pub(crate) leg: Leg,
+    pub(crate) kind: HeadKind,
     pub(crate) upload: Upload,
     pub(crate) idle_max: usize,
     _in_flight: InFlight,
@@ -42,7 +49,7 @@ pub(crate) struct Arrived {
 enum Failure {
     Client(ClientError),
     Head(HeadFailure),
-    Switching,
+    NoWebSocket,
     Timeout,
 }
 
@@ -59,6 +66,15 @@ pub(crate) async fn forward<C: Client>(
     let trusts = |hop| listener.trusts(hop);
     prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
     let mut upload = upload(slot, route, listener.timeouts.body);
+    let accept = match slot.websocket && route.websocket {
+        true => Some(open_websocket(worker, slot)),
+        false => None,
+    };
+    let wish = Wish {
+        upgrade: accept.is_some(),
+        client: slot.exchange.connection.peer,
+        bind: listener.bind.tcp(),
+    };
     let series = &active.backends[usize::from(backend.index)];
     let mut tried = Tried::default();
     let authority = slot.exchange.request.authority;
@@ -72,8 +88,9 @@ pub(crate) async fn forward<C: Client>(
         slot.trip.endpoint = Some(Arc::clone(&endpoint));
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
         let in_flight = endpoint.start_request();
-        let mut connection = match acquire(worker, client, backend, index).await {
-            Ok(connection) => connection,
+        let deadline = Rc::clone(client.deadline());
+        let mut leg = match dial::acquire(worker, &deadline, backend, index, wish).await {
+            Ok(leg) => leg,
             Err(NoConnection::Busy) => {
                 return Err(refused(Problem::new(codes::BACKEND_BUSY).detail(&*backend.name)));
             }
@@ -88,35 +105,42 @@ pub(crate) async fn forward<C: Client>(
                 continue;
             }
         };
-        if !connection.reused {
+        if !leg.is_reused() {
             series.connected(worker.metrics.id());
         }
         slot.exchange.request.authority = authority;
         name_host(slot, backend, index);
-        let result = heads(worker, client, slot, route, &mut connection, &mut upload).await;
+        let result = match accept.is_none() || takes_connect(worker, &deadline, &leg).await {
+            true => heads(worker, client, slot, route, &mut leg, &mut upload, accept).await,
+            false => Err(Failure::NoWebSocket),
+        };
         slot.trip.bytes_in = upload.received;
         let failure = match result {
-            Ok(facts) => {
+            Ok(kind) => {
                 let waited = worker.shared.world.clock().mono().saturating_sub(now);
                 slot.trip.backend_time = Some(slot.trip.backend_time.unwrap_or_default() + waited);
+                if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
+                    grant_websocket(slot, accept);
+                }
                 let idle_max = backend.idle_max as usize;
-                return Ok(Arrived { connection, facts, upload, idle_max, _in_flight: in_flight });
+                return Ok(Arrived { leg, kind, upload, idle_max, _in_flight: in_flight });
             }
             Err(failure) => failure,
         };
-        let stale = matches!(failure, Failure::Head(HeadFailure::Silent(_)));
-        if stale
-            && connection.reused
-            && upload.is_untouched()
-            && slot.exchange.request.method.is_idempotent()
-            && slot.trip.retries + 1 < ATTEMPTS_MAX
-        {
+        let again = match failure {
+            Failure::Head(HeadFailure::Refused(_)) => true,
+            Failure::Head(HeadFailure::Silent(_)) => {
+                leg.is_reused() && slot.exchange.request.method.is_idempotent()
+            }
+            _ => false,
+        };
+        if again && upload.is_untouched() && slot.trip.retries + 1 < ATTEMPTS_MAX {
             slot.trip.retries += 1;
             slot.response.clear();
             upload.restart();
             continue;
         }
-        return Err(explain(failure, &connection));
+        return Err(explain(failure, &leg));
     }
 }
 
@@ -149,83 +173,6 @@ fn upload(slot: &mut Slot, route: &Route, pause: Duration) -> Upload {
     Upload::new(held, filters, route.body_bytes_max, slot.trip.bytes_in, pause)
 }
 
-enum NoConnection {
-    Busy,
-    Failed(io::Error),
-}
-
-async fn acquire<C: Client>(
-    worker: &Rc<Worker>,
-    client: &mut C,
-    backend: &Backend,
-    index: EndpointIndex,
-) -> Result<Box<BackendConnection>, NoConnection> {
-    let endpoint = backend.balancer.endpoint(index);
-    if let Some(connection) = worker.pool.take(endpoint) {
-        return Ok(connection);
-    }
-    let deadline = Rc::clone(client.deadline());
-    deadline.set(Wait::Connect, worker.coarse_now() + backend.connect_timeout);
-    let permit = match backend.capacity.connections.try_acquire(backend.connections_max) {
-        Some(permit) => permit,
-        None => match queue(worker, &deadline, backend, index).await? {
-            Room::Idle(connection) => return Ok(connection),
-            Room::New(permit) => permit,
-        },
-    };
-    let address = backend.endpoint(index);
-    let tls = match (&backend.tls, &address.server_name) {
-        (Some(tls), Some(name)) if address.https => Some((&tls.config, name)),
-        _ => None,
-    };
-    let now = worker.coarse_now();
-    let connect = worker.pool.connect(&address.host, address.port, tls, now);
-    let mut connect = std::pin::pin!(connect);
-    let io = poll_fn(|cx| match deadline.check(cx) {
-        Ok(()) => connect.as_mut().poll(cx),
-        Err(Expired(_)) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-    })
-    .await
-    .map_err(NoConnection::Failed)?;
-    endpoint.connected();
-    Ok(Box::new(BackendConnection::new(io, Arc::clone(endpoint), Some(permit))))
-}
-
-enum Room {
-    Idle(Box<BackendConnection>),
-    New(Permit),
-}
-
-/// Waits until there is a connection or room for one.
-async fn queue(
-    worker: &Rc<Worker>,
-    deadline: &Deadline,
-    backend: &Backend,
-    index: EndpointIndex,
-) -> Result<Room, NoConnection> {
-    let capacity = &backend.capacity;
-    let pending = capacity.pending.try_acquire(backend.pending_max);
-    let _pending = pending.ok_or(NoConnection::Busy)?;
-    let endpoint = backend.balancer.endpoint(index);
-    poll_fn(|cx| {
-        if let Some(connection) = worker.pool.take(endpoint) {
-            return Poll::Ready(Ok(Room::Idle(connection)));
-        }
-        // Looked at first, since each refusal is counted as a request that met the limit.
-        if capacity.connections.used() < backend.connections_max
-            && let Some(permit) = capacity.connections.try_acquire(backend.connections_max)
-        {
-            return Poll::Ready(Ok(Room::New(permit)));
-        }
-        if deadline.check(cx).is_err() {
-            return Poll::Ready(Err(NoConnection::Busy));
-        }
-        worker.pool.queue(cx.waker());
-        Poll::Pending
-    })
-    .await
-}
-
 fn name_host(slot: &mut Slot, backend: &Backend, index: EndpointIndex) {
     let request = &mut slot.exchange.request;
     let name = match &backend.host {
@@ -243,52 +190,83 @@ async fn heads<C: Client>(
     client: &mut C,
     slot: &mut Slot,
     route: &Route,
-    connection: &mut BackendConnection,
+    leg: &mut Leg,
     upload: &mut Upload,
-) -> Result<ResponseFacts, Failure> {
+    accept: Option<[u8; 28]>,
+) -> Result<HeadKind, Failure> {
     let request = &slot.exchange.request;
+    // The backend decides whether the body is to be sent, unless it is here already.
+    let mut holds = client.awaits_continue() && !upload.is_held();
     let wire = RequestWire {
         accepts_trailers: slot.accepts_trailers,
+        expect_continue: holds,
+        upgrade: accept.map(|_| &b"websocket"[..]),
         ..RequestWire::new(request_framing(request))
     };
-    connection.begin(&worker.buffers, request, &wire);
+    leg.begin(&worker.buffers, request, &Begin { wire, accept });
     let limits = HeadLimits::default();
     let response = &mut slot.response;
     let method = &request.method;
-    let pause = upload.pause();
-    client.deadline().set(Wait::RequestBody, worker.coarse_now().saturating_add(pause));
+    let deadline = Rc::clone(client.deadline());
+    match holds {
+        true => deadline.set(Wait::Continue, worker.coarse_now() + CONTINUE),
+        false => {
+            deadline.set(Wait::RequestBody, worker.coarse_now().saturating_add(upload.pause()))
+        }
+    }
     let mut begun = false;
     let mut awaiting = false;
+    let mut interims = 0;
     poll_fn(|cx| {
-        if !begun {
-            begun = true;
-            upload.begin(cx, worker, client, connection).map_err(Failure::Client)?;
-        }
-        if let Poll::Ready(result) = upload.poll(cx, worker, client, connection) {
-            result.map_err(Failure::Client)?;
-            if !awaiting {
-                awaiting = true;
-                let timeout = route.timeouts.response.unwrap_or(Duration::MAX);
-                let at = worker.coarse_now().saturating_add(timeout);
-                client.deadline().set(Wait::ResponseHead, at);
-            }
-        }
         loop {
-            let head = connection.poll_head(cx, &worker.buffers, &limits, method, response);
-            match head {
-                Poll::Ready(Ok(facts)) => match facts.kind {
-                    ResponseKind::Final => return Poll::Ready(Ok(facts)),
-                    ResponseKind::Switching => return Poll::Ready(Err(Failure::Switching)),
-                    ResponseKind::Interim => {
-                        if response.status.as_u16() == 103 {
-                            client.interim(worker, response);
-                            let sent = client.poll_flush(cx, worker);
-                            if let Poll::Ready(Err(error)) = sent {
-                                return Poll::Ready(Err(Failure::Client(error)));
-                            }
+            if holds {
+                // What cannot be sent shows when the head is read.
+                let _sent = leg.poll_flush(cx, &worker.buffers);
+                if deadline.check(cx).is_err() {
+                    // A backend that says nothing must not keep the client from sending for ever
+                    // (RFC 9110 §10.1.1).
+                    holds = false;
+                    let at = worker.coarse_now().saturating_add(upload.pause());
+                    deadline.set(Wait::RequestBody, at);
+                }
+            }
+            if !holds && !begun {
+                begun = true;
+                upload.begin(cx, worker, client, leg).map_err(Failure::Client)?;
+            }
+            if begun && let Poll::Ready(result) = upload.poll(cx, worker, client, leg) {
+                result.map_err(Failure::Client)?;
+                if !awaiting {
+                    awaiting = true;
+                    let timeout = route.timeouts.response.unwrap_or(Duration::MAX);
+                    deadline.set(Wait::ResponseHead, worker.coarse_now().saturating_add(timeout));
+                }
+            }
+            match leg.poll_head(cx, &worker.buffers, &limits, method, response) {
+                Poll::Ready(Ok(HeadKind::Interim)) => {
+                    interims += 1;
+                    if interims > INTERIMS_MAX {
+                        let failure = HeadFailure::Malformed("too many interim answers".to_owned());
+                        return Poll::Ready(Err(Failure::Head(failure)));
+                    }
+                    if holds && response.status == StatusCode::CONTINUE {
+                        holds = false;
+                        let at = worker.coarse_now().saturating_add(upload.pause());
+                        deadline.set(Wait::RequestBody, at);
+                    }
+                    if response.status.as_u16() == 103 {
+                        client.interim(worker, response);
+                        if let Poll::Ready(Err(error)) = client.poll_flush(cx, worker) {
+                            return Poll::Ready(Err(Failure::Client(error)));
                         }
                     }
-                },
+                }
+                Poll::Ready(Ok(kind)) => {
+                    if holds {
+                        upload.abandon();
+                    }
+                    return Poll::Ready(Ok(kind));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Head(error))),
                 Poll::Pending => break,
             }
@@ -296,10 +274,52 @@ async fn heads<C: Client>(
         if let Poll::Ready(gone) = client.poll_gone(cx) {
             return Poll::Ready(Err(Failure::Client(gone)));
         }
-        match client.deadline().check(cx) {
+        match deadline.check(cx) {
             Ok(()) => Poll::Pending,
             Err(Expired(_)) => Poll::Ready(Err(Failure::Timeout)),
         }
+    })
+    .await
+}
+
+/// What a WebSocket's opening needs of the head (RFC 6455 §4.1): the client's key, or one of the
+/// gateway's own for a client that has none because it speaks HTTP/2 (RFC 8441 §5). Returns the
+/// backend's right answer to it.
+fn open_websocket(worker: &Worker, slot: &mut Slot) -> [u8; 28] {
+    let fields = &mut slot.exchange.request.fields;
+    if slot.exchange.request.version == Version::Http2 {
+        let random = [worker.random().to_le_bytes(), worker.random().to_le_bytes()].concat();
+        fields.set(b"sec-websocket-key", STANDARD.encode(random).as_bytes());
+    }
+    websocket::accept_key(fields.get(b"sec-websocket-key").unwrap_or_default())
+}
+
+/// Makes the answer to the client of the backend's, which may speak another version.
+fn grant_websocket(slot: &mut Slot, accept: &[u8; 28]) {
+    let response = &mut slot.response;
+    response.body = BodyLength::Unknown;
+    response.fields.remove(b"sec-websocket-accept");
+    if slot.exchange.request.version == Version::Http2 {
+        response.status = StatusCode::OK;
+    } else {
+        response.status = StatusCode::SWITCHING_PROTOCOLS;
+        response.fields.append(b"sec-websocket-accept", accept);
+    }
+}
+
+/// Waits until an HTTP/2 connection has said whether it takes WebSocket.
+async fn takes_connect(worker: &Rc<Worker>, deadline: &Deadline, leg: &Leg) -> bool {
+    let Leg::H2(stream) = leg else { return true };
+    deadline.set(Wait::Connect, worker.coarse_now() + CONTINUE);
+    poll_fn(|cx| {
+        if stream.takes_connect() {
+            return Poll::Ready(true);
+        }
+        if deadline.check(cx).is_err() {
+            return Poll::Ready(false);
+        }
+        worker.pool.queue(cx.waker());
+        Poll::Pending
     })
     .await
 }
@@ -316,20 +336,19 @@ fn unavailable(slot: &mut Slot) -> Problem {
     }
 }
 
-fn explain(failure: Failure, connection: &BackendConnection) -> ClientError {
-    let url = connection.endpoint.url();
+fn explain(failure: Failure, leg: &Leg) -> ClientError {
+    let url = leg.endpoint().url();
     let problem = match failure {
         Failure::Client(error) => return error,
         Failure::Timeout => Problem::new(codes::BACKEND_TIMEOUT).detail(url),
-        Failure::Switching => {
-            Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url}: 101 unasked"))
-        }
+        Failure::NoWebSocket => Problem::new(codes::BACKEND_MALFORMED)
+            .detail(format_args!("{url} takes no WebSocket over HTTP/2")),
         Failure::Head(HeadFailure::Malformed(error)) => {
             Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url}: {error}"))
         }
-        Failure::Head(HeadFailure::Silent(error) | HeadFailure::Cut(error)) => {
-            Problem::new(codes::BACKEND_CLOSED).detail(format_args!("{url}: {error}"))
-        }
+        Failure::Head(
+            HeadFailure::Refused(error) | HeadFailure::Silent(error) | HeadFailure::Cut(error),
+        ) => Problem::new(codes::BACKEND_CLOSED).detail(format_args!("{url}: {error}")),
     };
     refused(problem)
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use http::Method;
 use portcullis_core::exchange::Connection;
-use portcullis_core::{Fields, Problem, ResponseHead, Scheme, Version, codes};
+use portcullis_core::{
+    BodyLength, Fields, Problem, RequestHead, ResponseHead, Scheme, Span, Version, codes, websocket,
+};
 use portcullis_http1::{
     BodyDecoder, Connection as Persistence, Framing, HeadLimits, ParsedRequest, RequestContext,
     RequestError, ResponseWire, encode_chunk, encode_interim, encode_last_chunk, encode_response,
@@ -47,6 +49,7 @@ pub(crate) struct H1 {
     awaits_continue: bool,
     framing: Framing,
     without_body: bool,
+    tunnel: bool,
     aborted: bool,
 }
 
@@ -127,6 +130,7 @@ impl H1 {
             awaits_continue: false,
             framing: Framing::None,
             without_body: false,
+            tunnel: false,
             aborted: false,
         }
     }
@@ -190,6 +194,7 @@ impl H1 {
                 self.awaits_continue = facts.expect_continue;
                 self.decoder = BodyDecoder::new(request.body, facts.chunked);
                 slot.accepts_trailers = facts.accepts_trailers;
+                slot.websocket = facts.upgrade.is_some_and(|span| asks_websocket(request, span));
                 worker.begin(&mut slot, &self.place);
                 Some(Next::Request(slot))
             }
@@ -308,6 +313,10 @@ impl Client for H1 {
         })
     }
 
+    fn awaits_continue(&self) -> bool {
+        self.awaits_continue && self.wire.inbox.is_empty() && !self.decoder.is_complete()
+    }
+
     fn trailers(&self) -> Option<&Fields> {
         self.decoder.trailers()
     }
@@ -319,13 +328,21 @@ impl Client for H1 {
     }
 
     fn begin(&mut self, worker: &Worker, head: &ResponseHead, how: Respond<'_>) {
+        if how.tunnel {
+            self.tunnel = true;
+            self.persist = false;
+            self.framing = Framing::None;
+            self.decoder = BodyDecoder::UntilClose;
+            let connection = Persistence::Upgrade(b"websocket");
+            let wire = ResponseWire { framing: Framing::None, connection };
+            return encode_response(head, &wire, self.wire.out(&worker.buffers));
+        }
         self.framing = response_framing(head, how.method, self.version, how.declared);
         self.without_body = *how.method == Method::HEAD
             || head.status.is_informational()
             || matches!(head.status.as_u16(), 204 | 304);
-        let until_close = self.framing == Framing::None
-            && !self.without_body
-            && head.body == portcullis_core::BodyLength::Unknown;
+        let until_close =
+            self.framing == Framing::None && !self.without_body && head.body == BodyLength::Unknown;
         // A client whose body is refused unread would wait for a 100 that never comes.
         let unread = self.awaits_continue && !self.decoder.is_complete();
         self.persist &= !until_close && !unread && !worker.is_draining();
@@ -349,7 +366,9 @@ impl Client for H1 {
     }
 
     fn finish(&mut self, worker: &Worker, trailers: Option<&Fields>) {
-        if self.framing == Framing::Chunked && !self.without_body {
+        if self.tunnel {
+            self.wire.end();
+        } else if self.framing == Framing::Chunked && !self.without_body {
             encode_last_chunk(trailers, self.wire.out(&worker.buffers));
         }
     }
@@ -385,6 +404,22 @@ impl Client for H1 {
     fn deadline(&self) -> &Rc<Deadline> {
         &self.deadline
     }
+}
+
+/// Whether a request that would upgrade opens a WebSocket as RFC 6455 §4.2.1 has it. If not it is an
+/// ordinary request, as HTTP allows (RFC 9110 §7.8).
+fn asks_websocket(request: &RequestHead, protocols: Span) -> bool {
+    let fields = &request.fields;
+    let only = |name: &'static [u8]| {
+        let mut all = fields.get_all(name);
+        all.next().filter(|_| all.next().is_none())
+    };
+    protocols.of(fields.bytes()).eq_ignore_ascii_case(b"websocket")
+        && request.method == Method::GET
+        && request.version == Version::Http11
+        && request.body == BodyLength::Empty
+        && only(b"sec-websocket-version") == Some(b"13")
+        && only(b"sec-websocket-key").is_some_and(websocket::is_key)
 }
 
 fn head_limits(limits: &portcullis_snapshot::ListenerLimits) -> HeadLimits {

@@ -1,7 +1,6 @@
 //! A client's HTTP/2 connection by the `h2` crate: each stream is one exchange for `serve`.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,10 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use h2::{Reason, RecvStream};
+use http::{HeaderValue, Method, Response};
 use portcullis_core::exchange::Connection;
-use portcullis_core::known::Known;
 use portcullis_core::{BodyLength, Fields, Problem, ResponseHead, codes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -22,6 +20,7 @@ use crate::deadline::{Deadline, Expired, Wait};
 use crate::h2_head;
 use crate::io::Io;
 use crate::listener::Place;
+use crate::outbox::Outbox;
 use crate::serve::serve;
 use crate::wire::{Progress, Wire};
 use crate::worker::Worker;
@@ -48,7 +47,8 @@ pub(crate) async fn connection(
         .initial_connection_window_size(WINDOW_CONNECTION)
         .max_concurrent_streams(listener.limits.streams_max)
         .max_header_list_size(listener.limits.head_bytes_max)
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
     let handshake = builder.handshake::<_, Bytes>(Prefixed::new(wire));
     let mut handshake = std::pin::pin!(handshake);
     let connection = poll_fn(|cx| match deadline.check(cx) {
@@ -116,21 +116,23 @@ async fn exchange(
     let ended = body.is_end_stream();
     let listener = place.listener();
     let filled = h2_head::fill(&mut slot.exchange.request, &parts, ended, &listener, facts);
-    slot.refused = filled.err();
+    match filled {
+        Ok(websocket) => slot.websocket = websocket,
+        Err(problem) => slot.refused = Some(problem),
+    }
     slot.accepts_trailers = parts.headers.get("te").is_some_and(|te| te == "trailers");
     worker.begin(&mut slot, place);
     let deadline = worker.deadlines.add();
     deadline.set(Wait::RequestBody, worker.coarse_now() + listener.timeouts.body);
+    let awaits_continue = parts.headers.contains_key(http::header::EXPECT) && !ended;
     let mut client = H2 {
         body,
         trailers: None,
         respond,
-        send: None,
-        queue: VecDeque::new(),
-        ending: None,
+        out: Outbox::default(),
         aborted: false,
-        complete: false,
         without_body: false,
+        awaits_continue,
         deadline,
     };
     serve(worker, &mut client, &mut slot).await;
@@ -142,14 +144,11 @@ struct H2 {
     body: RecvStream,
     trailers: Option<Fields>,
     respond: SendResponse<Bytes>,
-    send: Option<SendStream<Bytes>>,
-    queue: VecDeque<Bytes>,
-    /// The answer's end is queued, with these trailers.
-    ending: Option<Option<HeaderMap>>,
+    out: Outbox,
     aborted: bool,
-    /// The end of the answer is with `h2`.
-    complete: bool,
     without_body: bool,
+    /// The client sends its body only after a 100.
+    awaits_continue: bool,
     deadline: Rc<Deadline>,
 }
 
@@ -173,7 +172,14 @@ impl Client for H2 {
             let problem = Problem::new(codes::REQUEST_TIMEOUT).detail(wait.name());
             return Poll::Ready(Err(ClientError::Refused(problem)));
         }
-        match ready!(self.body.poll_data(cx)) {
+        let data = self.body.poll_data(cx);
+        if data.is_pending() && std::mem::take(&mut self.awaits_continue) {
+            let mut response = Response::new(());
+            *response.status_mut() = http::StatusCode::CONTINUE;
+            // A stream that is over is noticed below.
+            drop(self.respond.send_informational(response));
+        }
+        match ready!(data) {
             Some(Ok(data)) => {
                 sink(&data);
                 // What has been taken may be sent anew; it fails only for a stream that is over.
@@ -189,6 +195,10 @@ impl Client for H2 {
         }
     }
 
+    fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
     fn trailers(&self) -> Option<&Fields> {
         self.trailers.as_ref()
     }
@@ -197,21 +207,23 @@ impl Client for H2 {
         if head.status.as_u16() == 103 {
             let mut response = Response::new(());
             *response.status_mut() = head.status;
-            *response.headers_mut() = headers(&head.fields);
+            *response.headers_mut() = h2_head::headers(&head.fields);
             // A stream that is over gets no hints.
             drop(self.respond.send_informational(response));
         }
     }
 
     fn begin(&mut self, _: &Worker, head: &ResponseHead, how: Respond<'_>) {
-        self.without_body = *how.method == Method::HEAD
-            || matches!(head.status.as_u16(), 204 | 304)
-            || head.body == BodyLength::Empty;
+        self.without_body = !how.tunnel
+            && (*how.method == Method::HEAD
+                || matches!(head.status.as_u16(), 204 | 304)
+                || head.body == BodyLength::Empty);
         let mut response = Response::new(());
         *response.status_mut() = head.status;
         *response.version_mut() = http::Version::HTTP_2;
-        let mut map = headers(&head.fields);
+        let mut map = h2_head::headers(&head.fields);
         let length = match head.body {
+            _ if how.tunnel => None,
             _ if head.status.as_u16() == 204 => None,
             _ if *how.method == Method::HEAD || head.status.as_u16() == 304 => how.declared,
             BodyLength::Empty => Some(0),
@@ -223,74 +235,37 @@ impl Client for H2 {
         }
         *response.headers_mut() = map;
         match self.respond.send_response(response, self.without_body) {
-            Ok(send) => self.send = Some(send),
+            Ok(send) => self.out.open(send, self.without_body),
             Err(_) => self.aborted = true,
         }
-        self.complete = self.without_body;
     }
 
     fn write(&mut self, _: &Worker, data: &[u8]) {
-        if !self.without_body {
-            self.queue.push_back(Bytes::copy_from_slice(data));
-        }
+        self.out.push(data);
     }
 
     fn finish(&mut self, _: &Worker, trailers: Option<&Fields>) {
-        if !self.without_body {
-            self.ending = Some(trailers.map(headers));
-        }
+        self.out.end(trailers);
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>, _: &Worker) -> Poll<Result<(), ClientError>> {
         if self.aborted {
             return Poll::Ready(Err(gone("the stream was reset")));
         }
-        let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
-        while let Some(piece) = self.queue.front_mut() {
-            send.reserve_capacity(piece.len());
-            let mut room = send.capacity();
-            if room == 0 {
-                room = match send.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(room))) => room,
-                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
-                    Poll::Ready(None) => return Poll::Ready(Err(gone("the stream has ended"))),
-                    Poll::Pending => {
-                        return match self.deadline.check(cx) {
-                            Ok(()) => Poll::Pending,
-                            Err(Expired(wait)) => Poll::Ready(Err(gone(wait.name()))),
-                        };
-                    }
-                };
-                if room == 0 {
-                    continue;
-                }
-            }
-            let part = piece.split_to(room.min(piece.len()));
-            let last = piece.is_empty();
-            if last {
-                self.queue.pop_front();
-            }
-            let end = last && self.queue.is_empty() && matches!(self.ending, Some(None));
-            send.send_data(part, end).map_err(gone)?;
-            self.complete |= end;
+        match self.out.poll_flush(cx) {
+            Poll::Ready(result) => Poll::Ready(result.map_err(gone)),
+            Poll::Pending => match self.deadline.check(cx) {
+                Ok(()) => Poll::Pending,
+                Err(Expired(wait)) => Poll::Ready(Err(gone(wait.name()))),
+            },
         }
-        if !self.complete
-            && let Some(trailers) = self.ending.take()
-        {
-            match trailers {
-                Some(trailers) => send.send_trailers(trailers).map_err(gone)?,
-                None => send.send_data(Bytes::new(), true).map_err(gone)?,
-            }
-            self.complete = true;
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// A stream that was reset must not keep a backend busy: resetting costs the client nothing.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientError> {
-        let reset = match &mut self.send {
-            Some(send) => send.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
+        let reset = match self.out.is_open() {
+            true => self.out.poll_reset(cx),
+            false => self.respond.poll_reset(cx),
         };
         reset.map(|reset| match reset {
             Ok(reason) => gone(format_args!("the client reset the stream: {reason}")),
@@ -300,32 +275,15 @@ impl Client for H2 {
 
     fn abort(&mut self) {
         self.aborted = true;
-        match &mut self.send {
-            Some(send) => send.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
+        match self.out.is_open() {
+            true => self.out.reset(Reason::INTERNAL_ERROR),
+            false => self.respond.send_reset(Reason::INTERNAL_ERROR),
         }
     }
 
     fn deadline(&self) -> &Rc<Deadline> {
         &self.deadline
     }
-}
-
-/// Fields as HTTP/2 writes them: lower case, none that concern a connection.
-fn headers(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields.live() {
-        if field.known.is_hop_by_hop() || field.known == Known::ContentLength {
-            continue;
-        }
-        let bytes = fields.bytes();
-        let name = HeaderName::from_bytes(field.name.of(bytes));
-        let value = HeaderValue::from_bytes(field.value.of(bytes));
-        if let (Ok(name), Ok(value)) = (name, value) {
-            map.append(name, value);
-        }
-    }
-    map
 }
 
 /// A connection whose first bytes were read already, to see what it speaks.

@@ -1,6 +1,7 @@
 //! An HTTP/2 head in the form that everybody else reads, or the reason why not (RFC 9113 §8.3).
 
-use http::{HeaderMap, Method, request};
+use h2::ext::Protocol;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
 use portcullis_core::exchange::Connection;
 use portcullis_core::known::Known;
 use portcullis_core::path::{self, RulesByHost};
@@ -14,14 +15,15 @@ fn malformed(reason: &str) -> Problem {
     Problem::new(codes::MALFORMED_REQUEST).detail(reason)
 }
 
-/// Fills the head. The `h2` crate has refused pseudo-fields out of place and upper-case names.
+/// Fills the head, and says whether it opens a WebSocket (RFC 8441): such a request is a GET for
+/// everybody else. The `h2` crate has refused pseudo-fields out of place and upper-case names.
 pub(crate) fn fill(
     head: &mut RequestHead,
     parts: &request::Parts,
     ended: bool,
     listener: &Listener,
     facts: &Connection,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     head.clear();
     head.version = Version::Http2;
     head.method = parts.method.clone();
@@ -33,6 +35,15 @@ pub(crate) fn fill(
     let hosts = fields(head, &parts.headers)?;
     set_authority(head, parts, &hosts)?;
     set_target(head, parts, listener)?;
+    if let Some(protocol) = parts.extensions.get::<Protocol>() {
+        let version = head.fields.get(b"sec-websocket-version");
+        if protocol.as_str() != "websocket" || version != Some(b"13") || ended {
+            let detail = format!("CONNECT for {}", protocol.as_str().escape_debug());
+            return Err(Problem::new(codes::METHOD_NOT_ALLOWED).detail(detail));
+        }
+        head.method = Method::GET;
+        return Ok(true);
+    }
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(Problem::new(codes::METHOD_NOT_ALLOWED));
     }
@@ -42,7 +53,7 @@ pub(crate) fn fill(
         (false, Some(length)) => BodyLength::of(length),
         (false, None) => BodyLength::Unknown,
     };
-    Ok(())
+    Ok(false)
 }
 
 /// Takes the fields over, without Host; gives the Host fields back.
@@ -134,7 +145,8 @@ fn set_target(
     Ok(())
 }
 
-fn length(map: &HeaderMap) -> Result<Option<u64>, Problem> {
+/// The length that the fields declare.
+pub(crate) fn length(map: &HeaderMap) -> Result<Option<u64>, Problem> {
     let mut values = map.get_all(http::header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
@@ -155,4 +167,23 @@ pub(crate) fn trailers(map: &HeaderMap) -> Fields {
         }
     }
     fields
+}
+
+/// Fields as HTTP/2 writes them: lower case, none that concern a connection.
+pub(crate) fn headers(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for field in fields.live() {
+        if field.known.is_hop_by_hop()
+            || matches!(field.known, Known::ContentLength | Known::Expect | Known::Host)
+        {
+            continue;
+        }
+        let bytes = fields.bytes();
+        let name = HeaderName::from_bytes(field.name.of(bytes));
+        let value = HeaderValue::from_bytes(field.value.of(bytes));
+        if let (Ok(name), Ok(value)) = (name, value) {
+            map.append(name, value);
+        }
+    }
+    map
 }

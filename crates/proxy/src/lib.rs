@@ -9,12 +9,17 @@
 )]
 #![expect(clippy::vec_box, reason = "what is leased moves often, and a box is one word")]
 
+mod addresses;
 mod backend;
+mod backend_h1;
+mod backend_h2;
 mod buffer;
 mod client;
 mod clock;
+mod connect;
 mod deadline;
 mod desk;
+mod dial;
 mod finish;
 mod forward;
 mod forwarded;
@@ -24,6 +29,7 @@ mod h2;
 mod h2_head;
 mod io;
 mod listener;
+mod outbox;
 mod pool;
 mod prepare;
 mod probe;
@@ -32,6 +38,8 @@ mod relay;
 mod serve;
 mod services;
 mod slot;
+mod socket;
+mod tunnel;
 mod watch;
 mod wire;
 mod worker;

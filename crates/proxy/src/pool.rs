@@ -2,38 +2,66 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use portcullis_upstream::Endpoint;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 
-use crate::backend::BackendConnection;
-use crate::io::Io;
-
-/// Names are looked up again after this; the system's resolver has caches of its own.
-const LOOKUP_TTL: Duration = Duration::from_secs(5);
+use crate::backend_h1::Connection;
+use crate::backend_h2::{Shared, Stream};
 
 #[derive(Debug)]
 struct Idle {
-    connection: Box<BackendConnection>,
+    connection: Box<Connection>,
     since: Duration,
 }
-
-/// When a name was looked up, and what was found.
-type Looked = (Duration, Vec<SocketAddr>);
 
 /// Idle connections of one worker, by endpoint; the one used last is used next.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
-    names: RefCell<HashMap<(String, u16), Looked>>,
+    shared: RefCell<HashMap<Key, Group>>,
     /// Requests that wait for a connection, first come first served.
     waiting: RefCell<VecDeque<Waker>>,
+}
+
+/// The HTTP/2 connections of one worker to an endpoint.
+#[derive(Debug, Default)]
+struct Group {
+    connections: Vec<Rc<Shared>>,
+    /// Connections that are being made, and may come to carry many streams.
+    connecting: u32,
+    /// The last attempt gave none, so it is not worth waiting for another's.
+    alone: bool,
+}
+
+/// A connection is being made, until this is dropped.
+pub(crate) struct Connecting<'a> {
+    pool: &'a Pool,
+    key: Key,
+    outcome: Option<Rc<Shared>>,
+}
+
+impl Connecting<'_> {
+    /// It speaks HTTP/2: whoever waits may use it.
+    pub(crate) fn share(mut self, shared: &Rc<Shared>) {
+        self.outcome = Some(Rc::clone(shared));
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        let mut groups = self.pool.shared.borrow_mut();
+        let group = groups.entry(self.key).or_default();
+        group.connecting = group.connecting.saturating_sub(1);
+        group.alone = self.outcome.is_none();
+        group.connections.extend(self.outcome.take());
+        drop(groups);
+        self.pool.wake_all();
+    }
 }
 
 /// The address of the shared state: endpoints live as long as connections to them.
@@ -47,11 +75,16 @@ impl Key {
 }
 
 impl Pool {
-    /// A connection that was idle and is still quiet.
-    pub(crate) fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Box<BackendConnection>> {
+    /// A connection that was idle, is still quiet, and is this client's own where it has to be.
+    pub(crate) fn take(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        behalf: Option<SocketAddr>,
+    ) -> Option<Box<Connection>> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&Key::of(endpoint))?;
-        while let Some(Idle { mut connection, .. }) = list.pop() {
+        while let Some(at) = list.iter().rposition(|idle| idle.connection.behalf == behalf) {
+            let Idle { mut connection, .. } = list.remove(at);
             if connection.wire.io.is_quiet() {
                 connection.reused = true;
                 return Some(connection);
@@ -61,12 +94,49 @@ impl Pool {
     }
 
     /// Keeps a connection for later, at most `idle_max` for each endpoint and worker.
-    pub(crate) fn give(&self, connection: Box<BackendConnection>, idle_max: usize, now: Duration) {
+    pub(crate) fn give(&self, connection: Box<Connection>, idle_max: usize, now: Duration) {
         let mut idle = self.idle.borrow_mut();
         let list = idle.entry(Key::of(&connection.endpoint)).or_default();
         if list.len() < idle_max {
             list.push(Idle { connection, since: now });
         }
+    }
+
+    /// A stream of a connection that has room for one.
+    pub(crate) fn stream(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        streams_max: u32,
+        now: Duration,
+    ) -> Option<Box<Stream>> {
+        let mut groups = self.shared.borrow_mut();
+        let connections = &mut groups.get_mut(&Key::of(endpoint))?.connections;
+        let mut at = 0;
+        while let Some(shared) = connections.get(at) {
+            let Some(stream) = shared.stream(streams_max, now) else {
+                at += 1;
+                continue;
+            };
+            if shared.is_open() {
+                return Some(stream);
+            }
+            // What is under way on it holds it until it is done.
+            connections.remove(at);
+        }
+        None
+    }
+
+    /// Says that a connection is being made that may carry many streams.
+    pub(crate) fn connecting(&self, endpoint: &Arc<Endpoint>) -> Connecting<'_> {
+        let key = Key::of(endpoint);
+        self.shared.borrow_mut().entry(key).or_default().connecting += 1;
+        Connecting { pool: self, key, outcome: None }
+    }
+
+    /// Whether it is worth waiting for a connection that somebody else is making.
+    pub(crate) fn is_connecting(&self, endpoint: &Arc<Endpoint>) -> bool {
+        let groups = self.shared.borrow();
+        groups.get(&Key::of(endpoint)).is_some_and(|group| group.connecting > 0 && !group.alone)
     }
 
     /// Whoever waits is woken once, to look again, when a connection of this worker is done.
@@ -101,68 +171,24 @@ impl Pool {
             });
             !list.is_empty()
         });
+        drop(idle);
+        // Where one is closed the endpoint may be forgotten: so must be what was learnt of it.
+        self.shared.borrow_mut().retain(|_, group| {
+            group.connections.retain(|shared| {
+                let timeout = keep(&shared.endpoint);
+                let since = timeout.and_then(|timeout| now.checked_sub(timeout));
+                let expired = timeout.is_none() || since.is_some_and(|at| shared.is_idle_since(at));
+                shared.is_open() && !(expired && shared.is_idle())
+            });
+            group.connecting > 0 || !group.connections.is_empty()
+        });
     }
 
     /// How many connections to the endpoint are idle here.
     pub(crate) fn idle(&self, endpoint: &Arc<Endpoint>) -> usize {
-        self.idle.borrow().get(&Key::of(endpoint)).map_or(0, Vec::len)
+        let key = Key::of(endpoint);
+        let shared = self.shared.borrow();
+        let unused = |group: &Group| group.connections.iter().filter(|c| c.is_idle()).count();
+        self.idle.borrow().get(&key).map_or(0, Vec::len) + shared.get(&key).map_or(0, unused)
     }
-
-    /// The addresses of a name, from the system's resolver; an IP address is its own.
-    async fn lookup(&self, host: &str, port: u16, now: Duration) -> io::Result<Vec<SocketAddr>> {
-        if let Ok(ip) = host.trim_matches(['[', ']']).parse() {
-            return Ok(vec![SocketAddr::new(ip, port)]);
-        }
-        let key = (host.to_owned(), port);
-        if let Some((at, found)) = self.names.borrow().get(&key)
-            && now.saturating_sub(*at) < LOOKUP_TTL
-        {
-            return Ok(found.clone());
-        }
-        match tokio::net::lookup_host((host, port)).await {
-            Ok(found) => {
-                let found: Vec<_> = found.collect();
-                self.names.borrow_mut().insert(key, (now, found.clone()));
-                Ok(found)
-            }
-            // A resolver that is down must not take a backend down whose address is known.
-            Err(error) => match self.names.borrow().get(&key) {
-                Some((_, stale)) => Ok(stale.clone()),
-                None => Err(error),
-            },
-        }
-    }
-
-    /// Connects to the first address that answers.
-    pub(crate) async fn connect(
-        &self,
-        host: &str,
-        port: u16,
-        tls: Option<(&Arc<rustls::ClientConfig>, &ServerName<'static>)>,
-        now: Duration,
-    ) -> io::Result<Io> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.lookup(host, port, now).await? {
-            match TcpStream::connect(address).await {
-                Ok(tcp) => {
-                    tcp.set_nodelay(true)?;
-                    return secure(tcp, tls).await;
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-}
-
-async fn secure(
-    tcp: TcpStream,
-    tls: Option<(&Arc<rustls::ClientConfig>, &ServerName<'static>)>,
-) -> io::Result<Io> {
-    let Some((config, name)) = tls else { return Ok(Io::Plain(tcp)) };
-    let session = rustls::ClientConnection::new(Arc::clone(config), name.clone())
-        .map_err(io::Error::other)?;
-    let mut io = Io::tls(tcp, session);
-    std::future::poll_fn(|cx| io.poll_handshake(cx)).await?;
-    Ok(io)
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use http::Method;
 use portcullis_core::{RequestHead, ResponseHead};
-use portcullis_http1::{Framing, HeadLimits, RequestWire, ResponseKind};
+use portcullis_http1::{Framing, HeadLimits, RequestWire};
 use portcullis_snapshot::{Backend, HostHeader};
 use portcullis_upstream::{EndpointIndex, Outcome};
 
-use crate::backend::BackendConnection;
+use crate::backend::{Begin, HeadKind};
 use crate::deadline::Wait;
+use crate::dial;
 use crate::worker::Worker;
 
 /// How often due checks are looked for.
@@ -64,14 +65,7 @@ async fn check(worker: Rc<Worker>, backend: Arc<Backend>, index: EndpointIndex) 
 async fn ask(worker: &Worker, backend: &Backend, index: EndpointIndex) -> Option<u16> {
     let probe = backend.health.as_ref()?;
     let address = backend.endpoint(index);
-    let tls = match (&backend.tls, &address.server_name) {
-        (Some(tls), Some(name)) if address.https => Some((&tls.config, name)),
-        _ => None,
-    };
-    let now = worker.coarse_now();
-    let io = worker.pool.connect(&address.host, address.port, tls, now).await.ok()?;
-    let endpoint = Arc::clone(backend.balancer.endpoint(index));
-    let mut connection = BackendConnection::new(io, endpoint, None);
+    let mut leg = dial::fresh(worker, backend, index).await.ok()?;
     let mut head = RequestHead { method: Method::GET, ..RequestHead::default() };
     let host = match (&probe.host, &backend.host) {
         (Some(host), _) | (None, HostHeader::Name(host)) => host,
@@ -80,15 +74,15 @@ async fn ask(worker: &Worker, backend: &Backend, index: EndpointIndex) -> Option
     head.authority = head.fields.intern(host.as_bytes());
     head.path = head.fields.intern(probe.path.as_bytes());
     head.fields.append(b"user-agent", b"portcullis-health");
-    connection.begin(&worker.buffers, &head, &RequestWire::new(Framing::None));
-    poll_fn(|cx| connection.poll_flush(cx, &worker.buffers)).await.ok()?;
+    let begin = Begin { wire: RequestWire::new(Framing::None), accept: None };
+    leg.begin(&worker.buffers, &head, &begin);
+    poll_fn(|cx| leg.poll_flush(cx, &worker.buffers)).await.ok()?;
     let mut response = ResponseHead::default();
     let limits = HeadLimits::default();
     loop {
-        let facts = poll_fn(|cx| {
-            connection.poll_head(cx, &worker.buffers, &limits, &head.method, &mut response)
-        });
-        if facts.await.ok()?.kind == ResponseKind::Final {
+        let kind =
+            poll_fn(|cx| leg.poll_head(cx, &worker.buffers, &limits, &head.method, &mut response));
+        if matches!(kind.await.ok()?, HeadKind::Final { .. }) {
             return Some(response.status.as_u16());
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use portcullis_core::policy::BodyFilter;
 use portcullis_core::{Fields, Problem, codes};
 
-use crate::backend::BackendConnection;
+use crate::backend::Leg;
 use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::prepare;
@@ -113,6 +113,16 @@ impl Upload {
         self.state = State::Open;
     }
 
+    /// The answer is here and the client was not asked for its body: it is not wanted any more.
+    pub(crate) fn abandon(&mut self) {
+        self.state = State::Abandoned;
+    }
+
+    /// The body waits here, whole.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.state != State::Open
     }
@@ -128,7 +138,7 @@ impl Upload {
         cx: &mut Context<'_>,
         worker: &Worker,
         client: &mut C,
-        backend: &mut BackendConnection,
+        backend: &mut Leg,
     ) -> Result<(), ClientError> {
         match self.poll_take(cx, worker, client, backend, false) {
             Poll::Ready(Err(error)) => Err(error),
@@ -142,7 +152,7 @@ impl Upload {
         cx: &mut Context<'_>,
         worker: &Worker,
         client: &mut C,
-        backend: &mut BackendConnection,
+        backend: &mut Leg,
     ) -> Poll<Result<(), ClientError>> {
         loop {
             match backend.poll_flush(cx, &worker.buffers) {
@@ -165,7 +175,7 @@ impl Upload {
         cx: &mut Context<'_>,
         worker: &Worker,
         client: &mut C,
-        backend: &mut BackendConnection,
+        backend: &mut Leg,
         read: bool,
     ) -> Poll<Result<(), ClientError>> {
         if let Some(body) = &self.held {
@@ -230,7 +240,7 @@ pub(crate) enum Cut {
 
 /// The response body on its way to the client.
 pub(crate) struct Download<'a> {
-    pub(crate) backend: &'a mut BackendConnection,
+    pub(crate) backend: &'a mut Leg,
     pub(crate) upload: &'a mut Upload,
     pub(crate) filters: Filters,
     pub(crate) sent: &'a mut u64,

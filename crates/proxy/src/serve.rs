@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::services::LocalFuture;
-use portcullis_core::{Problem, Reply, codes};
+use portcullis_core::{Exchange, Problem, Reply, codes, grpc};
 use portcullis_snapshot::{RequestBody, Verdict, decide};
 
 use crate::client::{Client, ClientError};
@@ -73,7 +73,11 @@ async fn answer<C: Client>(
     trip.backend = Some(usize::from(number));
     let backend = &snapshot.backends[usize::from(number)];
     let route = &snapshot.routes[route];
-    if let Some(total) = route.timeouts.total {
+    let asked = match grpc::is_grpc(&exchange.request.fields) {
+        true => grpc::timeout(&exchange.request.fields),
+        false => None,
+    };
+    if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
         client.deadline().set_ceiling(trip.begun.saturating_add(total));
     }
     forward(worker, active, client, slot, route, backend).await.map(Answer::Backend)
@@ -82,7 +86,11 @@ async fn answer<C: Client>(
 /// The only place where a problem becomes an answer.
 pub(crate) fn refuse(slot: &mut Slot, mut problem: Problem) -> Answer {
     slot.trip.note(&mut problem);
-    Answer::Here(problem.into_reply(slot.exchange.request_id.as_str()))
+    let Exchange { request, request_id, .. } = &slot.exchange;
+    Answer::Here(match grpc::is_grpc(&request.fields) {
+        true => problem.into_grpc_reply(request_id.as_str()),
+        false => problem.into_reply(request_id.as_str()),
+    })
 }
 
 /// The answer to a request over which something panicked.

@@ -13,6 +13,8 @@ pub(crate) struct Slot {
     pub(crate) response: ResponseHead,
     /// The head was refused; there is nothing to route.
     pub(crate) refused: Option<Problem>,
+    /// The client asks for WebSocket, well-formed (RFC 6455 §4.2.1, RFC 8441).
+    pub(crate) websocket: bool,
     /// `TE: trailers`.
     pub(crate) accepts_trailers: bool,
     pub(crate) trip: Trip,
@@ -52,6 +54,7 @@ impl Slot {
         self.exchange.clear();
         self.response.clear();
         self.refused = None;
+        self.websocket = false;
         self.accepts_trailers = false;
         self.trip = Trip::default();
     }

@@ -23,6 +23,8 @@ pub(crate) struct Wire {
     /// A write has met a reset, which reading then does not meet again: it finds an end in good
     /// order, and what ends with the connection would look complete.
     reset: bool,
+    /// Nothing more comes from this side: to be said when all is sent.
+    ending: bool,
 }
 
 /// Why a body cannot be read on.
@@ -54,6 +56,7 @@ impl Wire {
             written: 0,
             ended: false,
             reset: false,
+            ending: false,
         }
     }
 
@@ -92,6 +95,11 @@ impl Wire {
         &mut self.out
     }
 
+    /// Ends this side once everything encoded is sent; for what has no other end.
+    pub(crate) fn end(&mut self) {
+        self.ending = true;
+    }
+
     /// Encoded and not yet taken by the kernel.
     pub(crate) fn unsent(&self) -> usize {
         self.out.len() - self.sent
@@ -118,7 +126,12 @@ impl Wire {
             buffers.give_write(std::mem::take(&mut self.out));
             self.sent = 0;
         }
-        self.io.poll_flush(cx)
+        ready!(self.io.poll_flush(cx))?;
+        if self.ending {
+            ready!(self.io.poll_shutdown(cx))?;
+            self.ending = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Hands the body data at hand to `sink`, reading once if there is none and `read` is set.

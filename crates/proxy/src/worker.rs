@@ -18,7 +18,9 @@ use portcullis_telemetry::request_id;
 use portcullis_telemetry::trace::{self, Randomness};
 use tokio::sync::{mpsc, watch};
 
+use crate::addresses::Seat;
 use crate::buffer::Buffers;
+use crate::connect::Connector;
 use crate::deadline::{Deadlines, SWEEP, Wait};
 use crate::desk::Desk;
 use crate::gateway::{Active, Shared};
@@ -28,6 +30,7 @@ use crate::pool::Pool;
 use crate::prepare;
 use crate::services::fill_random;
 use crate::slot::Slot;
+use crate::socket::Detached;
 
 /// Free slots and desks a worker keeps.
 const FREE_MAX: usize = 256;
@@ -40,9 +43,10 @@ type Accepting = (Rc<Place>, tokio::task::AbortHandle);
 /// A connection that another worker accepted.
 #[derive(Debug)]
 pub(crate) struct Handed {
-    pub(crate) tcp: std::net::TcpStream,
+    pub(crate) socket: Detached,
     pub(crate) peer: SocketAddr,
     pub(crate) listener: Arc<str>,
+    pub(crate) seat: Option<Seat>,
 }
 
 pub(crate) struct Worker {
@@ -50,6 +54,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) buffers: Buffers,
     pub(crate) deadlines: Deadlines,
+    pub(crate) connector: Connector,
     pub(crate) pool: Pool,
     pub(crate) metrics: WorkerMetrics,
     log: Option<RefCell<WorkerLog>>,
@@ -103,6 +108,7 @@ impl Worker {
         fill_random(&mut seed);
         let now = shared.world.clock().mono();
         let log = shared.log().as_ref().map(|log| RefCell::new(log.worker()));
+        let connector = Connector::new(shared.world.clock().clone());
         Self {
             index,
             log,
@@ -110,6 +116,7 @@ impl Worker {
             metrics,
             buffers: Buffers::default(),
             deadlines: Deadlines::default(),
+            connector,
             pool: Pool::default(),
             coarse: Cell::new(now),
             active: RefCell::new(Rc::new(active)),
@@ -271,10 +278,10 @@ async fn adopt_each(worker: Rc<Worker>, mut active: watch::Receiver<Arc<Active>>
 }
 
 async fn take_each(worker: Rc<Worker>, mut handed: mpsc::Receiver<Handed>) {
-    while let Some(Handed { tcp, peer, listener }) = handed.recv().await {
+    while let Some(Handed { socket, peer, listener, seat }) = handed.recv().await {
         let place = worker.places.borrow().get(&listener).map(|(place, _)| Rc::clone(place));
-        match (place, tokio::net::TcpStream::from_std(tcp)) {
-            (Some(place), Ok(tcp)) => listener::start(&worker, &place, tcp, peer),
+        match (place, socket.attach()) {
+            (Some(place), Ok(socket)) => listener::start(&worker, &place, socket, peer, seat),
             // The listener went while the connection was on its way.
             _ => drop(worker.shared.loads[worker.index].fetch_sub(1, Relaxed)),
         }
@@ -321,7 +328,8 @@ const fn kind(wait: Wait) -> DeadlineKind {
         Wait::Idle | Wait::Linger => DeadlineKind::KeepAlive,
         Wait::RequestBody => DeadlineKind::Body,
         Wait::Connect => DeadlineKind::Connect,
-        Wait::ResponseHead => DeadlineKind::Response,
+        Wait::ResponseHead | Wait::Continue => DeadlineKind::Response,
+        Wait::Tunnel => DeadlineKind::Upgrade,
         Wait::ResponseBody => DeadlineKind::StreamIdle,
     }
 }

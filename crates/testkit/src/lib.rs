@@ -12,6 +12,7 @@ pub mod fetcher;
 pub mod gateway;
 pub mod h1;
 pub mod h2;
+pub mod h2_backend;
 pub mod pki;
 pub mod policies;
 mod wire;
@@ -24,6 +25,7 @@ pub use client::{Answer, Body, Client, Cut, Protocol, Request};
 pub use fetcher::Scripted;
 pub use gateway::{Setup, TestGateway};
 pub use h1::{End, H1Client};
+pub use h2_backend::H2Backend;
 pub use pki::Pki;
 
 /// No event of a test takes nearly so long; a test that hangs ends in a panic instead.

@@ -1,7 +1,9 @@
 //! What only HTTP/1.1 connections can do, byte by byte.
 
+use std::time::Duration;
+
 use portcullis_testkit::backend::response;
-use portcullis_testkit::{Backend, Cut, H1Client, Request, Setup};
+use portcullis_testkit::{Backend, Cut, H1Client, Request, Setup, until};
 
 use crate::to;
 
@@ -62,9 +64,24 @@ async fn any_split_of_a_request_is_the_same_request() {
     }
 }
 
+/// A backend that says 100 where it is asked to, and echoes.
+async fn continuing() -> Backend {
+    Backend::start(|mut conversation| async move {
+        while let Some(head) = conversation.head().await {
+            if head.field("expect").is_some() {
+                conversation.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            }
+            let Some(request) = conversation.body(head).await else { return };
+            let body = String::from_utf8(request.body).unwrap();
+            conversation.send(response(200, &body)).await;
+        }
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_client_that_expects_100_gets_it_only_when_its_body_is_wanted() {
-    let backend = Backend::echo().await;
+    let backend = continuing().await;
     let gateway = Setup::new(&format!(
         r#"
 routes:
@@ -82,11 +99,12 @@ backends: {{ backend: "{}" }}
     assert_eq!((&*line, fields.len()), ("HTTP/1.1 100 Continue", 0));
     client.send("body").await;
     assert_eq!(client.response("POST").await.unwrap().text(), "body");
-    assert_eq!(backend.last().field("expect"), None);
+    assert_eq!(backend.last().field("expect"), Some("100-continue"));
 
-    // A body that comes all the same, without waiting.
+    // A body that comes all the same, without waiting: nobody is asked.
     client.send([head, "body"].concat()).await;
     assert_eq!(client.response("POST").await.unwrap().text(), "body");
+    assert_eq!(backend.last().field("expect"), None);
 
     for (path, length, status) in [("/no", 4, 403), ("/", 11, 413)] {
         let mut client = H1Client::connect(gateway.address("plain")).await;
@@ -101,6 +119,39 @@ backends: {{ backend: "{}" }}
         assert_eq!(answer.field("connection"), Some("close"), "{status}");
         assert_eq!(client.rest().await, (Vec::new(), Cut::Closed));
     }
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_before_the_body_is_not_sent_it() {
+    let backend = Backend::start(|mut conversation| async move {
+        while conversation.head().await.is_some() {
+            conversation.send(response(401, "no")).await;
+        }
+    })
+    .await;
+    let gateway = to(&backend).start();
+    let mut client = H1Client::connect(gateway.address("plain")).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.send(head).await;
+    let answer = client.response("POST").await.unwrap();
+    assert_eq!((answer.status, answer.interim.len()), (401, 0));
+    // Whether a body still comes is not known, so nothing can follow.
+    assert_eq!(answer.field("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_know_expect_gets_the_body_after_a_second() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    let mut client = H1Client::connect(gateway.address("plain")).await;
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.send(head).await;
+    until("the connection to the backend", || backend.connections() == 1).await;
+    gateway.settle().await;
+    gateway.advance(Duration::from_millis(1200)).await;
+    assert_eq!(client.head().await.unwrap().0, "HTTP/1.1 100 Continue");
+    client.send("body").await;
+    assert_eq!(client.response("POST").await.unwrap().text(), "body");
 }
 
 #[tokio::test]

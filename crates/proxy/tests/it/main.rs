@@ -7,6 +7,7 @@ mod contract;
 mod deadlines;
 mod failures;
 mod forwarded;
+mod h2_backends;
 mod health;
 mod http1;
 mod lifecycle;

@@ -293,3 +293,19 @@ async fn a_hint_arrives_before_the_answer_is_there() {
         assert_eq!(client.response("GET").await.unwrap().text(), "done");
     }
 }
+
+#[tokio::test]
+async fn a_backend_that_sends_nothing_but_interim_answers_is_a_502() {
+    for interim in ["102 Processing\r\n", "103 Early Hints\r\nLink: </a>\r\n", "100 Continue\r\n"] {
+        let flood = format!("HTTP/1.1 {interim}\r\n").repeat(1_000);
+        let backend = Backend::always(flood + &response(200, "late")).await;
+        let gateway = to(&backend).start();
+        for (i, protocol) in Protocol::ALL.into_iter().enumerate() {
+            let mut client = Client::connect(&gateway, protocol).await;
+            let answer = client.send(Request::get("/")).await.unwrap();
+            let expected = (502, "backend-malformed");
+            assert_eq!((answer.status, &*answer.problem()), expected, "{protocol:?} {interim}");
+            assert_eq!(backend.connections(), i + 1, "{protocol:?} {interim}");
+        }
+    }
+}
