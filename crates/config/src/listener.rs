@@ -35,8 +35,8 @@ pub struct Listener {
     #[serde(default)]
     pub clear_text: Option<Spanned<Reason>>,
     /// Networks whose `X-Forwarded-*` and `Forwarded` are believed: `["10.0.0.0/8"]`. The client is
-    /// the right-most address named there which is in none of them. Default: none, the client is the
-    /// peer.
+    /// the right-most address named there which is in none of them. Default: none, the client is
+    /// the peer.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
     /// Whether each connection begins with a PROXY protocol header (version 1 or 2), from a peer in
