@@ -289,6 +289,8 @@ impl Client for H1 {
             self.interim(worker, &ResponseHead::new(http::StatusCode::CONTINUE));
         }
         if let Err(Expired(wait)) = self.deadline.check(cx) {
+            // What has not come in time is not waited for a second time.
+            self.persist = false;
             let problem = Problem::new(codes::REQUEST_TIMEOUT).detail(wait.name());
             return Poll::Ready(Err(ClientError::Refused(problem)));
         }

@@ -134,6 +134,8 @@ async fn a_body_that_stops_coming_is_a_408() {
         assert_eq!(gateway.metric(kind), Some(before + 1.0), "{first:?}");
         let answer = client.response("POST").await.unwrap();
         assert_eq!((answer.status, &*answer.problem()), (408, "request-timeout"), "{first:?}");
+        assert_eq!(answer.field("connection"), Some("close"), "{first:?}");
+        assert_eq!(client.rest().await, (Vec::new(), Cut::Closed), "{first:?}");
     }
 }
 
