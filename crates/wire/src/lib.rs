@@ -5,5 +5,12 @@
 
 #![allow(clippy::expect_used, reason = "a failure here fails the test")]
 
+pub mod answers;
+pub mod case;
+pub mod check;
+pub mod escape;
+pub mod frames;
+pub mod lenient_paths;
 pub mod models;
 pub mod oracles;
+pub mod verdict;

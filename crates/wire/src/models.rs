@@ -52,9 +52,25 @@ pub fn one_reading(stream: &[u8]) -> Result<Vec<Request>, String> {
     Ok(strict)
 }
 
+/// Names and values of one request's fields, in order, as they were sent.
+pub type FieldLines = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// The fields of each request of [`one_reading`], as the strict reader sees them.
+pub fn fields(stream: &[u8]) -> Vec<FieldLines> {
+    read_all(stream, Reader::Strict).1
+}
+
+/// What one reader sees, and what it stopped at.
 pub fn read(stream: &[u8], reader: Reader) -> (Vec<Request>, Option<&'static str>) {
-    let mut requests = Vec::new();
-    let mut cursor = Cursor { stream, at: 0, reader };
+    let (requests, _, fault) = read_all(stream, reader);
+    (requests, fault)
+}
+
+type Reading = (Vec<Request>, Vec<FieldLines>, Option<&'static str>);
+
+fn read_all(stream: &[u8], reader: Reader) -> Reading {
+    let (mut requests, mut fields) = (Vec::new(), Vec::new());
+    let mut cursor = Cursor { stream, at: 0, reader, fields: Vec::new() };
     while cursor.at < stream.len() {
         if cursor.rest().starts_with(b"\r\n") {
             cursor.at += 2;
@@ -64,20 +80,23 @@ pub fn read(stream: &[u8], reader: Reader) -> (Vec<Request>, Option<&'static str
         let outcome = cursor.request(&mut request);
         if !request.method.is_empty() || outcome.is_ok() {
             requests.push(request);
+            fields.push(std::mem::take(&mut cursor.fields));
         }
         match outcome {
             Ok(()) => {}
             Err(Stop::More) => break,
-            Err(Stop::Bad(fault)) => return (requests, Some(fault)),
+            Err(Stop::Bad(fault)) => return (requests, fields, Some(fault)),
         }
     }
-    (requests, None)
+    (requests, fields, None)
 }
 
 struct Cursor<'a> {
     stream: &'a [u8],
     at: usize,
     reader: Reader,
+    /// Of the request that is being read.
+    fields: FieldLines,
 }
 
 enum Length {
@@ -151,6 +170,7 @@ impl<'a> Cursor<'a> {
             if self.strict() && (colon.is_none() || !is_token(name)) {
                 return Err(Stop::Bad("field name"));
             }
+            self.fields.push((name.to_vec(), value.trim_ascii().to_vec()));
             let name = if self.strict() {
                 name.to_ascii_lowercase()
             } else {

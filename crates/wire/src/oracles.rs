@@ -11,6 +11,7 @@ use portcullis_http1::{
     response_framing,
 };
 
+use crate::lenient_paths::percent_decode;
 use crate::models::{self, Request};
 
 /// What a gateway without policies sends to a backend for a client's stream.
@@ -255,24 +256,10 @@ pub fn path(input: &[u8]) {
     assert!(first.iter().all(u8::is_ascii_graphic), "{}", first.escape_ascii());
     let mut text = first.clone();
     for _ in 0..3 {
-        text = unescape(&text);
+        text = percent_decode(&text);
         for segment in text.split(|byte| matches!(byte, b'/' | b'\\')) {
             let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
             assert!(name != b"." && name != b"..", "{}", first.escape_ascii());
         }
     }
-}
-
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let [byte, tail @ ..] = rest {
-        let hex = tail.get(..2).filter(|_| *byte == b'%').and_then(|two| {
-            let two = std::str::from_utf8(two).ok()?;
-            u8::from_str_radix(two, 16).ok()
-        });
-        out.push(hex.unwrap_or(*byte));
-        rest = if hex.is_some() { &tail[2..] } else { tail };
-    }
-    out
 }
