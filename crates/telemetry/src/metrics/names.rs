@@ -79,6 +79,10 @@ metrics! {
         "Body bytes received from clients.";
     ResponseBody = Histogram "portcullis_response_body_bytes" "bytes" []
         "Body bytes sent to clients.";
+    Upgrades = Counter "portcullis_upgrades" "" ["route"]
+        "Connections that became a WebSocket.";
+    UpgradesActive = Gauge "portcullis_upgrades_active" "" ["route"]
+        "Of them, those that still are one.";
     PolicyDuration = Histogram "portcullis_policy_duration_seconds" "seconds" ["policy"]
         "Time spent in a policy, of 1 in 128 requests and of all that waited in it.";
     Connections = Gauge "portcullis_connections" "" ["listener"]

@@ -120,7 +120,8 @@ labels! {
     DeadlineKind {
         Handshake = "handshake", Head = "head", Body = "body", Connect = "connect",
         Response = "response", Total = "total", StreamIdle = "stream_idle",
-        KeepAlive = "keep_alive", Upgrade = "upgrade", Drain = "drain",
+        KeepAlive = "keep_alive", Continue = "continue", UpgradeIdle = "upgrade_idle",
+        UpgradeLifetime = "upgrade_lifetime", Linger = "linger",
     }
 }
 
@@ -129,9 +130,12 @@ labels! {
     Bound {
         ConnectionsMax = "connections_max",
         ConnectionsPerAddressMax = "connections_per_address_max",
-        HeadBytesMax = "head_bytes_max", FieldsMax = "fields_max", BodyMax = "body_max",
-        StreamsMax = "streams_max", FramesMax = "frames_max", PipelineMax = "pipeline_max",
-        RetriesMax = "retries_max", BufferedMax = "buffered_max",
+        HeadBytesMax = "head_bytes_max", FieldsMax = "fields_max",
+        TargetBytesMax = "target_bytes_max", BodyMax = "body_max", StreamsMax = "streams_max",
+        ResetsPerMinute = "resets_per_minute", PingsPerMinute = "pings_per_minute",
+        SettingsPerMinute = "settings_per_minute", ContinuationsMax = "continuations_max",
+        FramesMax = "frames_max", PipelineMax = "pipeline_max", RetriesMax = "retries_max",
+        BufferedMax = "buffered_max",
     }
 }
 
@@ -163,9 +167,20 @@ pub struct RouteShard {
     duration: Histogram,
     backend: Histogram,
     added: Histogram,
+    upgrades: Count,
+    upgrades_ended: Count,
 }
 
 impl Series<RouteShard> {
+    /// A connection became a WebSocket. Each is [`ended`](Self::upgrade_ended) by the same worker.
+    pub fn upgrade_began(&self, worker: &WorkerId) {
+        self.shards.of(worker).upgrades.add(1);
+    }
+
+    pub fn upgrade_ended(&self, worker: &WorkerId) {
+        self.shards.of(worker).upgrades_ended.add(1);
+    }
+
     pub fn observe(&self, worker: &WorkerId, seen: &Observation) {
         let shard = self.shards.of(worker);
         shard.requests[seen.method as usize][class(seen.status)].add(1);
@@ -196,6 +211,12 @@ pub(crate) fn collect_route(name: &str, shards: &Sharded<RouteShard>, out: &mut 
     histogram(Metric::RequestDuration, &LATENCY, |shard| &shard.duration);
     histogram(Metric::BackendDuration, &LATENCY, |shard| &shard.backend);
     histogram(Metric::GatewayAdded, &ADDED, |shard| &shard.added);
+    let upgrades = shards.sum(|shard| &shard.upgrades);
+    if upgrades > 0 {
+        let active = difference(shards, |shard| &shard.upgrades, |shard| &shard.upgrades_ended);
+        out.count(Metric::Upgrades, &[name], upgrades);
+        out.gauge(Metric::UpgradesActive, &[name], active as f64);
+    }
 }
 
 /// One worker's numbers of a listener.
@@ -239,9 +260,18 @@ impl Series<ListenerShard> {
 }
 
 fn open(shards: &Sharded<ListenerShard>) -> u64 {
-    // Read first, so that a connection which comes and goes meanwhile is not counted below zero.
-    let closed = shards.sum(|shard| &shard.closed);
-    shards.sum(|shard| &shard.accepted).saturating_sub(closed)
+    difference(shards, |shard| &shard.accepted, |shard| &shard.closed)
+}
+
+/// How many have begun and not ended.
+fn difference<T: Default>(
+    shards: &Sharded<T>,
+    begun: impl Fn(&T) -> &Count,
+    ended: impl Fn(&T) -> &Count,
+) -> u64 {
+    // Read first, so that one which comes and goes meanwhile is not counted below zero.
+    let ended = shards.sum(ended);
+    shards.sum(begun).saturating_sub(ended)
 }
 
 pub(crate) fn collect_listener(name: &str, shards: &Sharded<ListenerShard>, out: &mut Exposition) {

@@ -83,6 +83,10 @@ fn named_things_show_what_they_hold() {
     listener.accepted(worker.id());
     listener.accepted(worker.id());
     listener.closed(worker.id());
+    let route = registry.route("chat");
+    route.upgrade_began(worker.id());
+    route.upgrade_began(worker.id());
+    route.upgrade_ended(worker.id());
     let backend = registry.backend("orders-v1");
     backend.attempt(worker.id(), false);
     backend.attempt(worker.id(), true);
@@ -101,6 +105,8 @@ fn named_things_show_what_they_hold() {
     let lines: Vec<&str> =
         text.lines().filter(|line| !shown.iter().any(|part| line.contains(part))).collect();
     expect![[r#"
+        portcullis_upgrades_total{route="chat"} 2
+        portcullis_upgrades_active{route="chat"} 1
         portcullis_policy_duration_seconds_count{policy="jwt"} 1
         portcullis_policy_duration_seconds_sum{policy="jwt"} 0.0000003
         portcullis_connections{listener="https"} 1
