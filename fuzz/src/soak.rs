@@ -5,22 +5,19 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use portcullis_fuzz::TARGETS;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok());
-    let target: fn(&[u8]) = match arguments.get(1).map(String::as_str) {
-        Some("http1_request") => portcullis_fuzz::http1_request,
-        Some("http1_response") => portcullis_fuzz::http1_response,
-        Some("chunked") => portcullis_fuzz::chunked,
-        Some("path") => portcullis_fuzz::path,
-        _ => {
-            eprintln!("soak TARGET RUNS [SEED]");
-            return ExitCode::FAILURE;
-        }
+    let wanted = arguments.get(1).map_or("", String::as_str);
+    let Some((name, target)) = TARGETS.iter().find(|(name, _)| *name == wanted) else {
+        eprintln!("soak TARGET RUNS [SEED]");
+        return ExitCode::FAILURE;
     };
     let runs = number(2).unwrap_or(1_000_000);
     let mut random = Random(number(3).unwrap_or(1).max(1));
-    let seeds = seeds(&arguments[1]);
+    let seeds = seeds(name);
     let mut input = Vec::new();
     for run in 0..runs {
         mutate(&seeds, &mut input, &mut random);

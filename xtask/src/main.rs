@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench waits for the servers that it starts")]
 
 mod bench;
+mod fuzz;
 mod generate;
 mod new_policy;
 mod picture;
@@ -29,6 +30,8 @@ Usage: cargo xtask VERB
   generate [--check]   writes the generated files, or says which are out of date
   new-policy NAME      writes the files of a policy that compiles, to be filled in
   picture              draws docs/demo.svg from what the demo prints
+  fuzz [TARGET...] [--minutes N]
+                       libFuzzer on each target, or on these, for N minutes (1)
   bench quick [--rounds N] [--seconds N]
                        CPU time a request of Portcullis and of nginx, in turn
   bench micro [--bless \"WHY\"]
@@ -55,6 +58,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["generate", "--check"] => generate::check(),
         ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
+        ["fuzz", rest @ ..] => fuzz::run_targets(rest),
         ["bench", "quick", rest @ ..] => bench::quick(rest),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
         [] | ["help" | "--help" | "-h"] => {

@@ -53,6 +53,7 @@ pub struct Setup {
     clock: Clock,
     pki: Pki,
     files: Vec<(String, String)>,
+    logs: bool,
 }
 
 impl Setup {
@@ -66,6 +67,7 @@ impl Setup {
             clock: Clock::manual(WALL),
             pki: Pki::new(),
             files: Vec::new(),
+            logs: true,
         }
     }
 
@@ -86,6 +88,12 @@ impl Setup {
         Self { pki: pki.clone(), ..self }
     }
 
+    /// For more requests than anybody reads lines of.
+    #[must_use]
+    pub fn without_log(self) -> Self {
+        Self { logs: false, ..self }
+    }
+
     #[must_use]
     pub fn file(mut self, name: &str, text: &str) -> Self {
         self.files.push((name.to_owned(), text.to_owned()));
@@ -98,7 +106,7 @@ impl Setup {
     /// With the findings, where the configuration has errors.
     #[must_use]
     pub fn start(self) -> TestGateway {
-        let Self { text, workers, clock, pki, files } = self;
+        let Self { text, workers, clock, pki, files, logs } = self;
         let more: Vec<_> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
         let files = pki.files(&more);
         let mut carry = Carry::default();
@@ -111,7 +119,7 @@ impl Setup {
             workers,
             world: World::new(clock.clone(), Arc::clone(&fetcher) as Arc<dyn Fetcher>, grantor),
             registry: Arc::clone(&metrics),
-            log: Some(Log::start(Target::Writer(Box::new(log.clone()))).unwrap()),
+            log: logs.then(|| Log::start(Target::Writer(Box::new(log.clone()))).unwrap()),
         };
         let gateway = Gateway::start(options, snapshot).unwrap();
         let carry = Mutex::new(carry.next_generation());

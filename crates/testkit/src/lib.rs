@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod end_to_end;
 pub mod fetcher;
 pub mod gateway;
 pub mod h1;

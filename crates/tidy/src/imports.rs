@@ -44,6 +44,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "snapshot",
             "telemetry",
             "upstream",
+            "wire",
         ],
     ),
     // Counts what the hot parts cost; nothing ships it.

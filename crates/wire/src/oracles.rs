@@ -1,6 +1,10 @@
 //! What must hold for any bytes. Each function panics where it does not; the fuzz targets and the
 //! property tests call the same ones.
 
+mod authority;
+mod fields;
+mod proxy_protocol;
+
 use http::Method;
 use portcullis_core::path::{self, Canonical, PathRules, Treatment};
 use portcullis_core::{BodyLength, Fields, RequestHead, ResponseHead, Scheme, Version};
@@ -13,6 +17,10 @@ use portcullis_http1::{
 
 use crate::lenient_paths::percent_decode;
 use crate::models::{self, Request};
+
+pub use self::authority::authority;
+pub use self::fields::fields;
+pub use self::proxy_protocol::proxy_protocol;
 
 /// What a gateway without policies sends to a backend for a client's stream.
 #[derive(Debug, Default, PartialEq, Eq)]

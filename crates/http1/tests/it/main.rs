@@ -1,4 +1,3 @@
-//! What must hold for every byte string, tried on generated ones and on the fuzzers' corpora.
+//! What must hold for every byte string, tried on generated ones.
 
-mod corpus;
 mod differential;

@@ -1,0 +1,3 @@
+//! What fuzzing found stays found.
+
+mod corpus;
