@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use portcullis_snapshot::Bind;
@@ -126,7 +127,9 @@ impl AsyncWrite for Socket {
 #[derive(Debug)]
 pub(crate) enum Listening {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, SocketFile),
+    /// `None` once it is shut: an end that is only shut down stays readable without ever having
+    /// anything to accept, which no poll gets out of.
+    Unix(Mutex<Option<std::os::unix::net::UnixListener>>, SocketFile),
 }
 
 /// One worker's view of it.
@@ -159,7 +162,7 @@ impl Listening {
                 // Before it listens, so that there is no moment in which others could connect.
                 file.set_mode(*mode)?;
                 socket.listen(BACKLOG)?;
-                Ok(Self::Unix(socket.into(), file))
+                Ok(Self::Unix(Mutex::new(Some(socket.into())), file))
             }
         }
     }
@@ -194,16 +197,24 @@ impl Listening {
     pub(crate) fn acceptor(&self) -> io::Result<Acceptor> {
         Ok(match self {
             Self::Tcp(tcp) => Acceptor::Tcp(TcpListener::from_std(tcp.try_clone()?)?),
-            Self::Unix(unix, _) => Acceptor::Unix(UnixListener::from_std(unix.try_clone()?)?),
+            Self::Unix(unix, _) => {
+                let open = unix.lock().unwrap_or_else(PoisonError::into_inner);
+                let open = open.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+                Acceptor::Unix(UnixListener::from_std(open.try_clone()?)?)
+            }
         })
     }
 
-    /// Refuses whoever connects from now on, at once.
+    /// Refuses whoever connects from now on, at once; those who have not been accepted by the time
+    /// the last worker stops accepting, too.
     pub(crate) fn shut(&self) -> io::Result<()> {
         self.remove();
         match self {
             Self::Tcp(tcp) => SockRef::from(tcp).shutdown(Shutdown::Both),
-            Self::Unix(unix, _) => SockRef::from(unix).shutdown(Shutdown::Both),
+            Self::Unix(unix, _) => {
+                drop(unix.lock().unwrap_or_else(PoisonError::into_inner).take());
+                Ok(())
+            }
         }
     }
 
@@ -297,5 +308,91 @@ fn make_room(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
         _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn unix(path: &Path, mode: u32) -> Bind {
+        Bind::Unix { path: path.to_str().unwrap().into(), mode }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    fn refused(path: &Path) -> String {
+        Listening::open(&unix(path, 0o660)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_a_dead_process_has_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        UnixStream::connect(&path).unwrap_err();
+        let listening = Listening::open(&unix(&path, 0o600)).unwrap();
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        drop(listening);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_lives_or_is_no_socket_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let live = UnixListener::bind(&path).unwrap();
+        assert_eq!(refused(&path), "another process listens there");
+        drop(live);
+        let other = folder.path().join("file");
+        std::fs::write(&other, "precious").unwrap();
+        assert_eq!(refused(&other), "the file is not a socket");
+        // A link to a dead socket is not one of ours.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert_eq!(refused(&link), "the file is not a socket");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_full_backlog_is_a_sign_of_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let live = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        live.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        live.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap();
+        assert_eq!(refused(&path), "another process listens there");
+    }
+
+    #[test]
+    fn only_its_own_file_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let listening = Listening::open(&unix(&path, 0o660)).unwrap();
+        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        let successor = Listening::open(&unix(&path, 0o660)).unwrap();
+        drop(listening);
+        UnixStream::connect(&path).unwrap();
+        drop(successor);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_mode_set_by_hand_stays_until_the_configuration_says_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let listening = Listening::open(&unix(&path, 0o660)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        listening.adopt(&unix(&path, 0o660)).unwrap();
+        assert_eq!(mode(&path), 0o666);
+        listening.adopt(&unix(&path, 0o600)).unwrap();
+        assert_eq!(mode(&path), 0o600);
     }
 }
