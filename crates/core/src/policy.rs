@@ -129,6 +129,13 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
         BodyUse::Untouched
     }
 
+    /// Names of request fields about which only this policy decides. A trailer that has one of
+    /// them, or an alias of it, is not passed on: a client could say there what it cannot say in
+    /// the head.
+    fn request_fields(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// The way down.
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange, services: &'a dyn Services)
     -> Step<'a>;

@@ -255,6 +255,11 @@ impl Policy for Compiled {
         Phase::Transform
     }
 
+    fn request_fields(&self) -> Vec<&str> {
+        let decides = |edit: &&Edit| !matches!(edit.what, What::Add(_));
+        self.request.iter().filter(decides).map(|edit| &*edit.name).collect()
+    }
+
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Services) -> Step<'a> {
         for Edit { name, what } in &self.request {
             let name = name.as_bytes();

@@ -170,7 +170,9 @@ fn upload(slot: &mut Slot, route: &Route, pause: Duration) -> Upload {
     } else if !filters.is_empty() && exchange.request.body != BodyLength::Empty {
         exchange.request.body = BodyLength::Unknown;
     }
-    Upload::new(held, filters, route.body_bytes_max, slot.trip.bytes_in, pause)
+    let decided =
+        route.request_fields.clone().filter(|_| exchange.request.body != BodyLength::Empty);
+    Upload::new(held, filters, decided, route.body_bytes_max, slot.trip.bytes_in, pause)
 }
 
 fn name_host(slot: &mut Slot, backend: &Backend, index: EndpointIndex) {

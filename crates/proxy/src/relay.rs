@@ -1,9 +1,11 @@
 //! Moving bodies: from the client to the backend while an answer is awaited, and back.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use portcullis_core::known::is_alias;
 use portcullis_core::policy::BodyFilter;
 use portcullis_core::{Fields, Problem, codes};
 
@@ -56,10 +58,19 @@ impl Filters {
         Ok(())
     }
 
-    /// The trailers to send on: none of the gateway's own names, and as the filters want them.
-    pub(crate) fn trailers(&mut self, trailers: Option<&Fields>) -> Option<Fields> {
+    /// The trailers to send on: none of the gateway's own names nor of those that were decided
+    /// about in the head, and as the filters want them.
+    pub(crate) fn trailers(
+        &mut self,
+        trailers: Option<&Fields>,
+        decided: Option<&[Box<str>]>,
+    ) -> Option<Fields> {
         let mut trailers = trailers?.clone();
         prepare::remove_owned(&mut trailers);
+        if let Some(decided) = decided {
+            let fits = |name: &[u8]| decided.iter().any(|one| is_alias(name, one.as_bytes()));
+            trailers.remove_if(|_, name, _| fits(name));
+        }
         for filter in &mut self.chain {
             filter.on_trailers(&mut trailers);
         }
@@ -82,6 +93,8 @@ pub(crate) struct Upload {
     /// A body that was buffered for a policy.
     held: Option<Bytes>,
     filters: Filters,
+    /// See [`portcullis_snapshot::Route::request_fields`].
+    decided: Option<Arc<[Box<str>]>>,
     bytes_max: u64,
     /// Body bytes received from the client.
     pub(crate) received: u64,
@@ -93,11 +106,12 @@ impl Upload {
     pub(crate) fn new(
         held: Option<Bytes>,
         filters: Filters,
+        decided: Option<Arc<[Box<str>]>>,
         bytes_max: u64,
         received: u64,
         pause: Duration,
     ) -> Self {
-        Self { state: State::Open, held, filters, bytes_max, received, pause }
+        Self { state: State::Open, held, filters, decided, bytes_max, received, pause }
     }
 
     /// Nothing of the body has been taken from the client: the request may be sent again.
@@ -221,7 +235,7 @@ impl Upload {
                     let run = self.filters.run(&[], true, &mut write);
                     run.map_err(ClientError::Refused)?;
                 }
-                let trailers = self.filters.trailers(client.trailers());
+                let trailers = self.filters.trailers(client.trailers(), self.decided.as_deref());
                 backend.finish(&worker.buffers, trailers.as_ref());
                 self.state = State::Complete;
             }
@@ -346,7 +360,7 @@ impl Download<'_> {
                     let run = self.filters.run(&[], true, &mut write);
                     run.map_err(|problem| Cut::Backend(problem.code.name.to_owned()))?;
                 }
-                let trailers = self.filters.trailers(self.backend.trailers());
+                let trailers = self.filters.trailers(self.backend.trailers(), None);
                 client.finish(worker, trailers.as_ref());
                 self.ended = true;
             }

@@ -89,6 +89,8 @@ pub struct Route {
     /// The most that any policy wants to do with the bodies.
     pub request_body: BodyUse,
     pub response_body: BodyUse,
+    /// Request fields that its policies decide about, and no trailer; `None` where there are none.
+    pub request_fields: Option<Arc<[Box<str>]>>,
     /// Whether a WebSocket may be opened through it (RFC 6455, RFC 8441).
     pub websocket: bool,
     /// Whether the client's credential reaches the backend.

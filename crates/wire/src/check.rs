@@ -40,6 +40,8 @@ pub enum Check {
     NoWholeRequest,
     /// How often this target occurs in whatever reached the backend.
     Reached(usize, usize, Vec<u8>),
+    /// These bytes are in nothing that reached the backend, in capitals or not.
+    BackendWithout(Vec<u8>),
     /// The statuses of all answers, in order.
     Statuses(Vec<u16>),
     NoStatus(u16),
@@ -57,6 +59,8 @@ pub enum Check {
     Ended,
     /// The last connection was closed.
     Closed,
+    /// The stream of the last connection was reset.
+    Reset(u16),
     /// The last connection, of HTTP/2, was told to go away.
     GoneAway,
 }
@@ -85,7 +89,7 @@ impl FromStr for Check {
         let (what, rest) = text.split_once(": ").ok_or(format!("nobody can tell: {text}"))?;
         let words = || rest.split(' ').map(unescape).collect::<Result<Vec<_>, _>>();
         let pair = || {
-            let (name, value) = rest.split_once(' ').ok_or("NAME VALUE")?;
+            let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
             Ok::<_, String>((unescape(name)?, unescape(value)?))
         };
         let numbers = || {
@@ -109,6 +113,8 @@ impl FromStr for Check {
                 let number = |text: &str| text.parse().map_err(|_| usage.to_owned());
                 Self::Reached(number(least)?, number(most)?, unescape(target)?)
             }
+            "nothing to the backend of" => Self::BackendWithout(unescape(rest)?),
+            "reset" => numbers().map(|all| Self::Reset(all[0]))?,
             "statuses" => Self::Statuses(numbers()?),
             "no status" => numbers().map(|all| Self::NoStatus(all[0]))?,
             "nothing to the client of" => Self::ClientWithout(unescape(rest)?),
@@ -195,6 +201,11 @@ impl Check {
                 (!(*least..=*most).contains(&times))
                     .then(|| format!("{times} requests reached the backend"))
             }
+            Self::BackendWithout(text) => {
+                let text = text.to_ascii_lowercase();
+                let has = |stream: &Vec<u8>| find(&stream.to_ascii_lowercase(), &text).is_some();
+                is_wrong(seen.streams.iter().any(has), "the backend got what it must not see")
+            }
             Self::Statuses(statuses) => {
                 let found = seen.statuses();
                 (found != *statuses).then(|| format!("statuses {found:?}"))
@@ -233,6 +244,10 @@ impl Check {
                 is_wrong(!last.closed && seen.statuses().is_empty(), "still open")
             }
             Self::Closed => is_wrong(!seen.clients.last()?.closed, "still open"),
+            Self::Reset(stream) => {
+                let said = seen.clients.last()?.said();
+                is_wrong(!said.resets.contains_key(&u32::from(*stream)), "the stream is not reset")
+            }
             Self::GoneAway => {
                 let said = seen.clients.last()?.said();
                 is_wrong(said.goaway.is_none(), "no GOAWAY")

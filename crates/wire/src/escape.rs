@@ -45,7 +45,7 @@ fn append(text: &str, index: usize, out: &mut Vec<u8>) -> Result<(), String> {
                 rest = &rest[2..];
             }
             '{' => {
-                let (inside, after) = rest.split_once("\\}").ok_or("\\{ without \\}")?;
+                let (inside, after) = closed(rest).ok_or("\\{ without \\}")?;
                 let (what, times) = inside.rsplit_once('*').ok_or("\\{TEXT*TIMES\\}")?;
                 let times: usize = times.parse().map_err(|error| format!("{times}: {error}"))?;
                 for index in 0..times {
@@ -60,6 +60,23 @@ fn append(text: &str, index: usize, out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
+/// What stands before the `\}` that closes, and after it.
+fn closed(text: &str) -> Option<(&str, &str)> {
+    let mut depth = 0;
+    let mut at = 0;
+    while let Some(next) = text[at..].find('\\') {
+        at += next;
+        match text[at..].get(..2)? {
+            "\\{" => depth += 1,
+            "\\}" if depth == 0 => return Some((&text[..at], &text[at + 2..])),
+            "\\}" => depth -= 1,
+            _ => {}
+        }
+        at += 2;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +88,7 @@ mod tests {
         assert_eq!(bytes(r"\{ab*3\}c"), Ok("abababc".to_owned()));
         assert_eq!(bytes(r"\{X-\#: y\r\n*2\}"), Ok(r"X-0: y\r\nX-1: y\r\n".to_owned()));
         assert_eq!(bytes(r"\{a**2\}"), Ok("a*a*".to_owned()));
+        assert_eq!(bytes(r"\{a\{b*2\};*2\}\\"), Ok(r"abb;abb;\\".to_owned()));
         assert_eq!(unescape_at(r"x-\#", 7).unwrap(), b"x-7");
     }
 

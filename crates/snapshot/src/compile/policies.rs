@@ -124,6 +124,13 @@ fn counts_by_route(written: &Node) -> bool {
     limit.is_some_and(|limit| limit.key.contains(&KeyPart::Route))
 }
 
+/// The request fields that policies decide about.
+pub(super) fn decided_fields(policies: &[Placed]) -> Option<Arc<[Box<str>]>> {
+    let names = policies.iter().flat_map(|placed| placed.policy.request_fields());
+    let names: Arc<[Box<str>]> = names.map(Into::into).collect();
+    Some(names).filter(|names| !names.is_empty())
+}
+
 /// The most that any of these wants to do with a body.
 pub(super) fn widest(uses: impl Iterator<Item = policy::BodyUse>) -> policy::BodyUse {
     use policy::BodyUse::{Buffered, Stream, Untouched};

@@ -9,7 +9,7 @@ use portcullis_upstream::Split;
 use super::Compiler;
 use super::listeners::BuiltListener;
 use super::matches::BuiltPattern;
-use super::policies::{CompiledLayer, widest};
+use super::policies::{CompiledLayer, decided_fields, widest};
 use crate::router::RouteIndex;
 use crate::snapshot::{Access, Route, Targets, Timeouts};
 
@@ -107,6 +107,7 @@ impl<'a> Compiler<'a, '_> {
                 .map_or(BODY_BYTES_MAX, |size| size.0),
             request_body: widest(policies.iter().map(|placed| placed.policy.request_body())),
             response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
+            request_fields: decided_fields(&policies),
             policies,
             websocket,
             forward_credential,

@@ -38,26 +38,28 @@ fn no_case_is_lost() {
     }
 }
 
-/// What a relay of bytes does right: most of what is right passes, and so does what is hostile in
-/// a way that only a gateway with more to do falls for.
-const RELAY_PASSES: &str = "
-    FW-01 FW-02 FW-03 FW-04 FW-05 FW-06 FW-07 FW-08 FW-09 FW-10 FW-11 FW-13 FW-14 FW-15 FW-16 FW-17
-    HH-02 HH-09 HH-10 HH-103 LM-05 NP-01 NP-02 NP-10 NP-14 NP-15 RL-01 RT-105 RT-18
-    SM-133 SM-19 SM-28 SM-29 SM-30 SM-31 SM-32 SM-33 SM-34 SM-35 SM-36 UR-01 UR-02 UR-06 UR-111
+/// A relay of bytes falls for most of what is hostile, and each of these has to be seen.
+const RELAY_FAILS: &str = "
+    FW-12 SM-01 SM-02 SM-03 SM-04 SM-08 SM-09 SM-11 SM-12 SM-13 SM-17 SM-18 SM-20 SM-22 SM-25 SM-26
+    SM-27 SM-104 HD-01 HD-02 HD-03 HD-04 HD-06 HD-10 HD-15 RT-02 RT-04 RT-13 RT-14 NP-03 NP-04 NP-05
+    NP-07 NP-12 HH-01 HH-03 HH-05 HH-12 UP-01 UP-03 UP-04 UR-03 UR-04 UR-07 UR-08 UR-09 UR-10 UR-14
+    RL-02 RL-03 RL-04
 ";
 
 #[tokio::test]
 async fn a_relay_of_bytes_is_found_out() {
-    let mut passes = Vec::new();
-    let mut found: BTreeMap<String, usize> = BTreeMap::new();
-    for case in every_case().iter().filter(|case| !case.steps.contains(&Step::ConnectH2)) {
-        let (verdict, _) = run(case, Kind::Relay).await;
-        *found.entry(verdict.to_string()).or_default() += 1;
-        if verdict == Verdict::Pass {
-            passes.push(case.id.clone());
+    let cases = every_case();
+    let mut failed = BTreeSet::new();
+    for case in cases.iter().filter(|case| !case.steps.contains(&Step::ConnectH2)) {
+        let (verdict, note) = run(case, Kind::Relay).await;
+        // FW-12 begins with an empty line, which the relay takes for the request line.
+        let right = case.area() == "FW" && case.id != "FW-12";
+        assert!(!right || verdict == Verdict::Pass, "{}: {note}", case.id);
+        if verdict == Verdict::Fail {
+            failed.insert(&*case.id);
         }
     }
-    let wanted: Vec<_> = RELAY_PASSES.split_whitespace().collect();
-    passes.sort();
-    assert_eq!(passes, wanted, "{found:?}");
+    let missed: Vec<_> = RELAY_FAILS.split_whitespace().filter(|id| !failed.contains(id)).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+    assert!(failed.len() * 2 > cases.len(), "only {}", failed.len());
 }
