@@ -66,7 +66,7 @@ impl Drop for Backend {
 pub struct Conversation {
     /// Counted from 0.
     pub number: usize,
-    wire: Wire,
+    pub(crate) wire: Wire,
     record: Shared,
 }
 
@@ -99,6 +99,20 @@ impl Conversation {
     /// Ends its side in good order; through TLS with a `close_notify`.
     pub async fn shutdown(&mut self) {
         self.wire.shutdown().await;
+    }
+
+    /// What has arrived and was not read, without waiting for more.
+    pub async fn arrived(&mut self) -> Vec<u8> {
+        // A socket tells of what it has only after a turn of the runtime.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+            tokio::select! {
+                biased;
+                _ = self.wire.fill() => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        std::mem::take(&mut self.wire.buffer)
     }
 
     /// Reads until the gateway closes, and says how it ended.

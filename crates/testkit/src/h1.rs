@@ -16,7 +16,7 @@ pub type End = Cut;
 
 #[derive(Debug)]
 pub struct H1Client {
-    wire: Wire,
+    pub(crate) wire: Wire,
 }
 
 impl H1Client {
@@ -25,6 +25,12 @@ impl H1Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
+        Self { wire: Wire::new(tcp) }
+    }
+
+    /// On a connection that the test has made itself.
+    #[must_use]
+    pub fn over(tcp: TcpStream) -> Self {
         Self { wire: Wire::new(tcp) }
     }
 

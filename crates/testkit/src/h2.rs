@@ -90,8 +90,8 @@ impl H2Client {
 /// One of several users of a connection.
 #[derive(Debug)]
 pub struct H2Stream {
-    send: SendRequest<Bytes>,
-    scheme: &'static str,
+    pub(crate) send: SendRequest<Bytes>,
+    pub(crate) scheme: &'static str,
 }
 
 impl H2Stream {
@@ -186,12 +186,12 @@ async fn upload(
     drop(stream.send_trailers(map));
 }
 
-fn fields(map: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn fields(map: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     map.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-fn cut(error: &h2::Error) -> Cut {
+pub(crate) fn cut(error: &h2::Error) -> Cut {
     if error.is_go_away() || error.is_io() {
         return Cut::Closed;
     }

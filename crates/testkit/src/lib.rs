@@ -16,6 +16,7 @@ pub mod h2;
 pub mod h2_backend;
 pub mod pki;
 pub mod policies;
+pub mod websocket;
 mod wire;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ pub use gateway::{Setup, TestGateway};
 pub use h1::{End, H1Client};
 pub use h2_backend::H2Backend;
 pub use pki::Pki;
+pub use websocket::{Frame, WebSocket};
 
 /// No event of a test takes nearly so long; a test that hangs ends in a panic instead.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
