@@ -1,7 +1,7 @@
 //! The fuzz targets' bodies: the oracles that the tests use, under public names.
 //!
-//! `cargo xtask fuzz` runs them. Where there is no cargo-fuzz, `soak` mutates their corpora
-//! blindly: `cargo run --release --no-default-features --bin soak -- http1_request 10000000`.
+//! `cargo xtask fuzz` runs them. Where there is no cargo-fuzz, the example `soak` mutates their
+//! corpora blindly: `cargo run --release --no-default-features --example soak -- path 10000000`.
 
 use std::cell::RefCell;
 

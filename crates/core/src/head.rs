@@ -94,6 +94,14 @@ impl Fields {
         self.list.push(field);
     }
 
+    /// Forgets fields whose bytes have not been interned after all. For codecs, which otherwise
+    /// would leave spans of nothing behind.
+    pub fn forget_dangling(&mut self) {
+        if self.bytes.is_empty() {
+            self.list.clear();
+        }
+    }
+
     /// Adds a field after those of the same name.
     ///
     /// A byte that may not stand in a field value (CR, LF, NUL and the other controls, RFC 9110

@@ -69,7 +69,7 @@ pub struct RequestFacts {
 ///
 /// # Errors
 /// The request is to be answered with the error's status and the connection closed. What is in
-/// `head` then is of no use.
+/// `head` then may be looked at, but is of no use.
 pub fn parse_request(
     input: &[u8],
     limits: &HeadLimits,
@@ -77,6 +77,17 @@ pub fn parse_request(
     context: &RequestContext<'_>,
 ) -> Result<ParsedRequest, RequestError> {
     head.clear();
+    let parsed = read(input, limits, head, context);
+    head.fields.forget_dangling();
+    parsed
+}
+
+fn read(
+    input: &[u8],
+    limits: &HeadLimits,
+    head: &mut RequestHead,
+    context: &RequestContext<'_>,
+) -> Result<ParsedRequest, RequestError> {
     let Some(start) = skip_blank_lines(input)? else { return Ok(ParsedRequest::Partial) };
     let Some(line) = request_line(input, start, limits)? else {
         return Ok(ParsedRequest::Partial);

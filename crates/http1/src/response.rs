@@ -54,7 +54,7 @@ pub struct ResponseFacts {
 ///
 /// # Errors
 /// The response is not to be passed on and the connection not to be used again. What is in `head`
-/// then is of no use.
+/// then may be looked at, but is of no use.
 pub fn parse_response(
     input: &[u8],
     limits: &HeadLimits,
@@ -62,6 +62,17 @@ pub fn parse_response(
     head: &mut ResponseHead,
 ) -> Result<ParsedResponse, ResponseError> {
     head.clear();
+    let parsed = read(input, limits, method, head);
+    head.fields.forget_dangling();
+    parsed
+}
+
+fn read(
+    input: &[u8],
+    limits: &HeadLimits,
+    method: &Method,
+    head: &mut ResponseHead,
+) -> Result<ParsedResponse, ResponseError> {
     let Some(line) = status_line(input, limits)? else { return Ok(ParsedResponse::Partial) };
     let mut lines = Lines::new(input, 0, line.end, limits);
     let mut lengths = LengthFields::default();

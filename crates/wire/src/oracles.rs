@@ -35,7 +35,10 @@ pub struct Relayed {
 
 fn parse(input: &[u8], head: &mut RequestHead) -> Option<Option<RequestFacts>> {
     let context = RequestContext { scheme: Scheme::Http, paths: &PathRules::default() };
-    match parse_request(input, &HeadLimits::default(), head, &context) {
+    let parsed = parse_request(input, &HeadLimits::default(), head, &context);
+    // Whatever came of it, what is in the head can be looked at.
+    assert!(head.fields.iter().count() <= HeadLimits::default().fields_max);
+    match parsed {
         Ok(ParsedRequest::Complete(facts)) => Some(Some(facts)),
         Ok(ParsedRequest::Partial) => Some(None),
         Err(_) => None,
@@ -173,7 +176,9 @@ pub fn http1_response(input: &[u8]) {
 /// The head sent to the client, and the length of what follows.
 fn pass_on(input: &[u8], method: &Method, client: Version) -> Option<(Vec<u8>, BodyLength)> {
     let mut head = ResponseHead::default();
-    let parsed = parse_response(input, &HeadLimits::default(), method, &mut head).ok()?;
+    let parsed = parse_response(input, &HeadLimits::default(), method, &mut head);
+    assert!(head.fields.iter().count() <= HeadLimits::default().fields_max);
+    let parsed = parsed.ok()?;
     let ParsedResponse::Complete(facts) = parsed else { return None };
     assert!(facts.consumed <= input.len());
     assert!(!(facts.until_close && facts.keep_alive));

@@ -520,3 +520,15 @@ fn a_reused_head_keeps_nothing_of_the_request_before() {
     );
     assert_eq!((head.body, head.fields.len()), (BodyLength::Empty, 0));
 }
+
+/// The log and the client's address are asked for even where there is no request.
+#[test]
+fn what_was_read_of_a_wrong_or_unfinished_request_can_be_looked_at() {
+    let mut head = RequestHead::default();
+    let begins = "GET /c HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\n";
+    for ends in ["", "X-A", "X-A\r\n\r\n", "Content-Length: x\r\n\r\n", "X-A: \0"] {
+        let parsed = parse(format!("{begins}{ends}").as_bytes(), &mut head);
+        assert!(!matches!(parsed, Ok(ParsedRequest::Complete(_))), "{ends:?}");
+        assert_eq!(head.fields.iter().count(), 0, "{ends:?}");
+    }
+}
