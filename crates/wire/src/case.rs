@@ -36,6 +36,8 @@ pub enum Act {
     /// Nothing, until the client releases it.
     Hold,
     Close,
+    /// From now on it only listens.
+    Tunnel,
 }
 
 /// The backend's part.
@@ -58,6 +60,8 @@ pub struct Case {
     pub critical: bool,
     pub steps: Vec<Step>,
     pub script: Script,
+    /// The route allows WebSocket.
+    pub upgrades: bool,
     pub must: Must,
     /// A check that fails makes a warning only.
     pub soft: bool,
@@ -126,6 +130,7 @@ impl Reader {
             critical: false,
             steps: Vec::new(),
             script: Script::default(),
+            upgrades: false,
             must: Must::Hold,
             soft: false,
             checks: Vec::new(),
@@ -167,6 +172,7 @@ impl Reader {
             }
             "and" => self.case.checks.push(rest.parse()?),
             "soft" => self.case.soft = true,
+            "upgrades" => self.case.upgrades = true,
             "accepted" => {
                 let (verdict, why) = rest.split_once(": ").ok_or("VERDICT: WHY")?;
                 self.case.accepted = Some((verdict.parse()?, why.to_owned()));
@@ -187,6 +193,7 @@ impl Reader {
             }
             ("hold", "") => Act::Hold,
             ("close", "") => Act::Close,
+            ("tunnel", "") => Act::Tunnel,
             ("<", bytes) => Act::Send(unescape(bytes)?),
             _ => return Err(format!("a backend does not {rest}")),
         };

@@ -42,6 +42,8 @@ pub enum Check {
     Reached(usize, usize, Vec<u8>),
     /// These bytes are in nothing that reached the backend, in capitals or not.
     BackendWithout(Vec<u8>),
+    /// These bytes went through a tunnel, behind the one head that reached the backend.
+    Tunnel(Vec<u8>),
     /// The statuses of all answers, in order.
     Statuses(Vec<u16>),
     NoStatus(u16),
@@ -71,6 +73,7 @@ impl FromStr for Check {
     fn from_str(text: &str) -> Result<Self, String> {
         let fixed = [
             ("one request", Self::OneRequest),
+            ("no answer", Self::Statuses(Vec::new())),
             ("no body", Self::Bodies(Vec::new())),
             ("the peer comes last in X-Forwarded-For", Self::PeerComesLast),
             ("no path that anybody reads as /admin", Self::NoAdmin),
@@ -115,6 +118,7 @@ impl FromStr for Check {
             }
             "nothing to the backend of" => Self::BackendWithout(unescape(rest)?),
             "reset" => numbers().map(|all| Self::Reset(all[0]))?,
+            "tunnel" => Self::Tunnel(unescape(rest)?),
             "statuses" => Self::Statuses(numbers()?),
             "no status" => numbers().map(|all| Self::NoStatus(all[0]))?,
             "nothing to the client of" => Self::ClientWithout(unescape(rest)?),
@@ -201,6 +205,7 @@ impl Check {
                 (!(*least..=*most).contains(&times))
                     .then(|| format!("{times} requests reached the backend"))
             }
+            Self::Tunnel(_) => None,
             Self::BackendWithout(text) => {
                 let text = text.to_ascii_lowercase();
                 let has = |stream: &Vec<u8>| find(&stream.to_ascii_lowercase(), &text).is_some();

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::answers::{Answer, answers, methods};
+use crate::answers::{Answer, answers, find, methods};
 use crate::case::Case;
+use crate::check::Check;
 use crate::frames::{Said, said};
 use crate::models;
 
@@ -154,7 +155,11 @@ fn forwarded(streams: &[Vec<u8>]) -> Result<Vec<Forwarded>, String> {
 /// The verdict, and what it is for.
 #[must_use]
 pub fn judge(case: &Case, seen: &Seen) -> (Verdict, String) {
-    let requests = match forwarded(&seen.streams) {
+    let heads = match without_tunnel(case, &seen.streams) {
+        Ok(heads) => heads,
+        Err(fault) => return (Verdict::Fail, fault),
+    };
+    let requests = match forwarded(&heads) {
         Ok(requests) => requests,
         Err(fault) => return (Verdict::Fail, format!("ambiguous: {fault}")),
     };
@@ -171,6 +176,22 @@ pub fn judge(case: &Case, seen: &Seen) -> (Verdict, String) {
         Some(fault) => (if case.soft { Verdict::Warn } else { Verdict::Fail }, fault),
         None => (verdict, note),
     }
+}
+
+/// The streams, without what has to be in a tunnel: those bytes are not for HTTP.
+fn without_tunnel(case: &Case, streams: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, String> {
+    let tunnel = case.checks.iter().find_map(|check| match check {
+        Check::Tunnel(bytes) => Some(bytes),
+        _ => None,
+    });
+    let Some(tunnel) = tunnel else { return Ok(streams.to_vec()) };
+    let [stream] = streams else { return Err(format!("{} connections", streams.len())) };
+    let end = find(stream, b"\r\n\r\n").map_or(stream.len(), |end| end + 4);
+    let (head, found) = stream.split_at(end);
+    if found != tunnel {
+        return Err(format!("in the tunnel: {}", found.escape_ascii()));
+    }
+    Ok(vec![head.to_vec()])
 }
 
 fn is_refusal(status: u16) -> bool {

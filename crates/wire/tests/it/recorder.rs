@@ -122,6 +122,13 @@ impl Connection {
                 }
                 Act::Hold => self.released.acquire().await.unwrap().forget(),
                 Act::Close => return false,
+                Act::Tunnel => {
+                    let mut chunk = vec![0; 0x10000];
+                    while let Ok(n @ 1..) = self.tcp.read(&mut chunk).await {
+                        self.record(&chunk[..n]);
+                    }
+                    return false;
+                }
             }
         }
         true

@@ -16,6 +16,7 @@ use crate::relay::Relay;
 const CONFIGURATION: &str = include_str!("../../../../examples/wire.yaml");
 const LISTENER: &str = "127.0.0.1:18080";
 const BACKEND: &str = "127.0.0.1:18081";
+const ROUTE: &str = "    to: recorder\n";
 
 /// What the cases are run against.
 #[derive(Clone, Copy, Debug)]
@@ -31,13 +32,16 @@ enum Target {
 }
 
 impl Target {
-    async fn start(kind: Kind, backend: SocketAddr) -> Self {
+    async fn start(kind: Kind, backend: SocketAddr, upgrades: bool) -> Self {
         match kind {
             Kind::Portcullis => {
-                assert!(CONFIGURATION.contains(LISTENER) && CONFIGURATION.contains(BACKEND));
+                let parts = [LISTENER, BACKEND, ROUTE];
+                assert!(parts.iter().all(|part| CONFIGURATION.contains(part)));
+                let upgrade = if upgrades { "    upgrade: [websocket]\n" } else { "" };
                 let text = CONFIGURATION
                     .replace(LISTENER, "127.0.0.1:0")
-                    .replace(BACKEND, &backend.to_string());
+                    .replace(BACKEND, &backend.to_string())
+                    .replace(ROUTE, &[upgrade, ROUTE].concat());
                 Self::Portcullis(Box::new(Setup::new(&text).start()))
             }
             Kind::Relay => Self::Relay(Relay::start(backend).await),
@@ -152,7 +156,7 @@ impl Run {
 /// Runs one case against a fresh gateway and a fresh backend.
 pub(crate) async fn run(case: &Case, kind: Kind) -> (Verdict, String) {
     let recorder = Recorder::start(&case.script).await;
-    let target = Target::start(kind, recorder.address).await;
+    let target = Target::start(kind, recorder.address, case.upgrades).await;
     let mut run = Run { target, recorder, clients: Vec::new(), crowd: Vec::new() };
     for step in &case.steps {
         if let Err(fault) = run.step(step).await {
