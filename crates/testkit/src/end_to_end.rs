@@ -323,8 +323,8 @@ fn check_fields(message: &Message, edge: bool) -> Result<(), String> {
         }
     }
     let never = |name: &str| {
-        let exact = ["X_REAL_IP", "X_REQUEST_ID", "HOST", "CONTENT_LENGTH"];
-        let begins = ["X_FORWARDED", "PORTCULLIS", "TRANSFER_ENCODING"];
+        let exact = ["X_REAL_IP", "X_REQUEST_ID", "HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"];
+        let begins = ["X_FORWARDED", "PORTCULLIS"];
         exact.contains(&name) || begins.iter().any(|prefix| name.starts_with(prefix))
     };
     match message.trailers.iter().find(|(name, _)| never(name)) {
