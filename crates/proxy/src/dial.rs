@@ -10,12 +10,14 @@ use std::task::Poll;
 
 use portcullis_core::proxy_protocol;
 use portcullis_snapshot::{Backend, Protocol, ProxyVersion};
+use portcullis_telemetry::metrics::Bound;
 use portcullis_upstream::{EndpointIndex, Permit};
 
 use crate::backend::Leg;
 use crate::backend_h1::Connection;
 use crate::backend_h2::Shared;
 use crate::deadline::{Deadline, Expired, Wait};
+use crate::socket::is_exhausted;
 use crate::worker::Worker;
 
 /// What an exchange asks of its leg.
@@ -64,7 +66,15 @@ pub(crate) async fn acquire(
         Err(Expired(_)) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
     })
     .await
-    .map_err(NoConnection::Failed)
+    .map_err(|error| {
+        if !is_exhausted(&error) {
+            return NoConnection::Failed(error);
+        }
+        // It is the gateway that has none left: this endpoint is not to blame for it, and another
+        // would fare no better.
+        worker.metrics.bound(Bound::Descriptors);
+        NoConnection::Busy
+    })
 }
 
 /// A leg of its own, for a health check.

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use crate::addresses::Seat;
 use crate::deadline::Wait;
 use crate::io::Io;
-use crate::socket::{Acceptor, Listening, Socket};
+use crate::socket::{Acceptor, Listening, Socket, is_exhausted};
 use crate::wire::Wire;
 use crate::worker::{Handed, Worker};
 use crate::{h1, h2, proxy_protocol};
@@ -85,7 +85,10 @@ async fn accept_each(worker: Rc<Worker>, place: Rc<Place>, socket: Acceptor) {
             Err(error) if is_of_the_client(&error) => {}
             // No descriptors or no memory: the socket stays ready, so that to look again at once
             // would be all that this worker does.
-            Err(_) => {
+            Err(error) => {
+                if is_exhausted(&error) {
+                    worker.metrics.bound(Bound::Descriptors);
+                }
                 place.series.accept_paused(worker.metrics.id());
                 worker.shared.world.clock().sleep(PAUSE).await;
             }

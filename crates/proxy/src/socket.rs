@@ -22,6 +22,12 @@ const BACKLOG: i32 = 4096;
 /// The peer of a Unix socket has no address, and is on this machine.
 const UNIX_PEER: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
+/// Whether the process, or the machine, has no descriptors or no memory left for another socket.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub(crate) enum Socket {

@@ -272,6 +272,7 @@ enum Panic {
     OnResponse,
     AfterWait,
     InFilter,
+    InRequestFilter,
 }
 policy_config!(Panic, "test_panic", "on_request");
 
@@ -288,6 +289,13 @@ impl Policy for Panic {
         Phase::Validate
     }
 
+    fn request_body(&self) -> BodyUse {
+        match self {
+            Self::InRequestFilter => BodyUse::Stream,
+            _ => BodyUse::Untouched,
+        }
+    }
+
     fn response_body(&self) -> BodyUse {
         match self {
             Self::InFilter => BodyUse::Stream,
@@ -302,7 +310,7 @@ impl Policy for Panic {
                 let fetched = services.fetch(Fetch::get("http://nowhere/")).await;
                 panic!("a test's panic after {fetched:?}")
             })),
-            Self::OnResponse | Self::InFilter => Step::Continue,
+            Self::OnResponse | Self::InFilter | Self::InRequestFilter => Step::Continue,
         }
     }
 
@@ -316,6 +324,10 @@ impl Policy for Panic {
             Self::OnResponse => panic!("a test's panic on the way up"),
             _ => Step::Continue,
         }
+    }
+
+    fn request_filter(&self, _: &Exchange) -> Option<Box<dyn BodyFilter>> {
+        Some(Box::new(Broken))
     }
 
     fn response_filter(&self, _: &Exchange) -> Option<Box<dyn BodyFilter>> {

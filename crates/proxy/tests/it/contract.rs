@@ -1,6 +1,7 @@
 //! Each kind of thing a policy may do, proven by a policy that does only that.
 
-use portcullis_testkit::{Backend, Client, Cut, Protocol, Request, Setup};
+use portcullis_testkit::h2::H2Client;
+use portcullis_testkit::{Backend, Client, Cut, Protocol, Request, Setup, until};
 
 fn with(policy: &str, backend: &Backend) -> Setup {
     Setup::new(&format!(
@@ -203,6 +204,65 @@ async fn a_panic_costs_one_request() {
         let failed = lines.iter().filter(|line| line.contains(r#""problem":"internal""#));
         assert_eq!(failed.count(), 4, "{place}: {lines:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_panic_over_a_request_body_costs_one_request() {
+    let backend = Backend::echo().await;
+    let gateway = with("test_panic: in_request_filter", &backend).start();
+    for protocol in Protocol::ALL {
+        for request in [Request::post("/", "a"), Request::stream("/", &["a", "b"])] {
+            let mut client = Client::connect(&gateway, protocol).await;
+            let answer = client.send(request).await.unwrap();
+            assert_eq!((answer.status, &*answer.problem()), (500, "internal"), "{protocol:?}");
+        }
+        let mut client = Client::connect(&gateway, protocol).await;
+        assert_eq!(client.send(Request::get("/plain")).await.unwrap().status, 200);
+    }
+    assert_eq!(gateway.metric("portcullis_panics_total"), Some(8.0));
+    // What it saw of the body went nowhere.
+    let lines = |path: &str| backend.requests().iter().filter(|it| it.line.contains(path)).count();
+    assert_eq!((lines(" / "), lines(" /plain ")), (0, 4));
+}
+
+#[tokio::test]
+async fn a_panic_leaves_the_other_streams_of_its_connection_alone() {
+    let (permit, wait) = tokio::sync::oneshot::channel::<()>();
+    let wait = std::sync::Mutex::new(Some(wait));
+    let backend = Backend::start(move |mut conversation| {
+        let wait = wait.lock().unwrap().take();
+        async move {
+            conversation.request().await;
+            if let Some(wait) = wait {
+                wait.await.unwrap();
+            }
+            conversation.send(portcullis_testkit::backend::response(200, "late")).await;
+        }
+    })
+    .await;
+    let routes: String = ["on_request", "after_wait", "in_request_filter"]
+        .iter()
+        .map(|it| {
+            format!("  {it}: {{ match: /{it}, public: test, test_panic: {it}, to: backend }}\n")
+        })
+        .collect();
+    let gateway = Setup::new(&format!(
+        "routes:\n{routes}  all: {{ match: /late, public: test, to: backend }}\n\
+         backends: {{ backend: \"{}\" }}\n",
+        backend.url()
+    ))
+    .start();
+    let client = H2Client::connect(gateway.address("plain")).await;
+    let mut late = client.stream();
+    let late = tokio::spawn(async move { late.exchange(&Request::get("/late")).await });
+    until("the request", || backend.requests().len() == 1).await;
+    for place in ["on_request", "after_wait", "in_request_filter"] {
+        let request = Request::post(&format!("/{place}"), "a");
+        assert_eq!(client.stream().exchange(&request).await.unwrap().status, 500, "{place}");
+    }
+    permit.send(()).unwrap();
+    assert_eq!(late.await.unwrap().unwrap().text(), "late");
+    assert_eq!(gateway.metric("portcullis_panics_total"), Some(3.0));
 }
 
 #[tokio::test]

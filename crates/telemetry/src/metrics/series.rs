@@ -135,7 +135,7 @@ labels! {
         ResetsPerMinute = "resets_per_minute", PingsPerMinute = "pings_per_minute",
         SettingsPerMinute = "settings_per_minute", ContinuationsMax = "continuations_max",
         FramesMax = "frames_max", PipelineMax = "pipeline_max", RetriesMax = "retries_max",
-        BufferedMax = "buffered_max",
+        BufferedMax = "buffered_max", Descriptors = "descriptors",
     }
 }
 
