@@ -5,6 +5,7 @@
 
 mod contract;
 mod deadlines;
+mod exhaustion;
 mod failures;
 mod forwarded;
 mod h2_backends;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod messages;
 mod proxy_protocol;
 mod queue;
+mod sockets;
 mod streams;
 mod trailers;
 mod versions;
