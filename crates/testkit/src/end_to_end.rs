@@ -323,7 +323,14 @@ fn check_fields(message: &Message, edge: bool) -> Result<(), String> {
         }
     }
     let never = |name: &str| {
-        let exact = ["X_REAL_IP", "X_REQUEST_ID", "HOST", "CONTENT_LENGTH", "TRANSFER_ENCODING"];
+        let exact = [
+            "X_GW_IDENTITY",
+            "X_REAL_IP",
+            "X_REQUEST_ID",
+            "HOST",
+            "CONTENT_LENGTH",
+            "TRANSFER_ENCODING",
+        ];
         let begins = ["X_FORWARDED", "PORTCULLIS"];
         exact.contains(&name) || begins.iter().any(|prefix| name.starts_with(prefix))
     };
