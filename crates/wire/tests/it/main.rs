@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here fails the test")]
 
 mod client;
+mod features;
 mod judging;
 mod recorder;
 mod relay;
