@@ -78,6 +78,7 @@ fn read(
     let mut lengths = LengthFields::default();
     let mut options = Options::default();
     let mut upgrade = None;
+    let mut upgrades = 0;
     loop {
         match lines.next()? {
             Next::Line => {}
@@ -90,7 +91,10 @@ fn read(
             Known::ContentLength => lengths.add_content_length(line.value_text)?,
             Known::TransferEncoding => lengths.add_transfer_encoding(line.value_text)?,
             Known::Connection => options.add(line)?,
-            Known::Upgrade => upgrade = Some(line.value),
+            Known::Upgrade => {
+                upgrades += 1;
+                upgrade = Some(line.value);
+            }
             Known::Other => live = !is_framing_alias(line.name_text),
             _ => {}
         }
@@ -104,7 +108,7 @@ fn read(
     options.strip(text, &mut head.fields, |known| known != Known::ContentLength);
     lengths.check(line.version == Version::Http10)?;
     let facts = facts(head, &lengths, &options, method, lines.at);
-    let upgrade = upgrade.filter(|_| options.upgrade);
+    let upgrade = upgrade.filter(|_| options.upgrade && upgrades == 1);
     Ok(ParsedResponse::Complete(ResponseFacts { upgrade, ..facts }))
 }
 

@@ -131,7 +131,8 @@ impl Connection {
                 if !protocol.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket")) {
                     return malformed("101 to another protocol");
                 }
-                if head.fields.get(b"sec-websocket-accept") != Some(&accept[..]) {
+                let mut accepts = head.fields.get_all(b"sec-websocket-accept");
+                if accepts.next() != Some(&accept[..]) || accepts.next().is_some() {
                     return malformed("101 with a wrong sec-websocket-accept");
                 }
                 self.tunnel = true;

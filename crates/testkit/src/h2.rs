@@ -63,7 +63,10 @@ impl H2Client {
     }
 
     async fn handshake(io: impl Io + 'static, scheme: &'static str) -> Self {
-        let (send, connection) = h2::client::handshake(io).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        // A test reads when it likes, however small the pieces are.
+        builder.data_frame_budget(1 << 20);
+        let (send, connection) = builder.handshake(io).await.unwrap();
         // How a connection ends is seen by its streams.
         let task = tokio::spawn(async move { drop(connection.await) });
         Self { send, connection: task.abort_handle(), scheme }

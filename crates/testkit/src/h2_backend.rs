@@ -234,6 +234,8 @@ async fn connection<F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let mut builder = h2::server::Builder::new();
+    // A script reads when it likes, however small the pieces are.
+    builder.data_frame_budget(1 << 20);
     if let Some(max) = manner.streams_max {
         builder.max_concurrent_streams(max);
     }
