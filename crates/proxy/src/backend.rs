@@ -91,7 +91,7 @@ impl Leg {
     pub(crate) fn finish(&mut self, buffers: &Buffers, trailers: Option<&Fields>) {
         match self {
             Self::H1(connection) => connection.finish(buffers, trailers),
-            Self::H2(stream) => stream.out.end(trailers),
+            Self::H2(stream) => stream.finish(trailers),
         }
     }
 

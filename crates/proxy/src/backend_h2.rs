@@ -1,6 +1,7 @@
 //! A connection to an endpoint as an HTTP/2 client, by the `h2` crate, and one stream of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     used: Cell<bool>,
     /// When it was last given a stream; between streams, since when it is idle.
     touched: Cell<Duration>,
+    /// Those who wait for the peer's settings.
+    waiting: Rc<RefCell<Vec<Waker>>>,
 }
 
 impl Shared {
@@ -60,11 +63,15 @@ impl Shared {
             .initial_connection_window_size(WINDOW_CONNECTION)
             .max_header_list_size(HEAD_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER);
-        let (send, connection) = builder.handshake::<_, Bytes>(io).await?;
-        tokio::task::spawn_local(async move {
+        let (send, mut connection) = builder.handshake::<_, Bytes>(io).await?;
+        let waiting = Rc::new(RefCell::new(Vec::<Waker>::new()));
+        let told = Rc::clone(&waiting);
+        tokio::task::spawn_local(poll_fn(move |cx| {
             // Each stream learns of the end by itself.
-            drop(connection.await);
-        });
+            let over = Pin::new(&mut connection).poll(cx).map(drop);
+            told.borrow_mut().drain(..).for_each(Waker::wake);
+            over
+        }));
         Ok(Rc::new(Self {
             send,
             endpoint,
@@ -73,6 +80,7 @@ impl Shared {
             streams: Cell::new(0),
             used: Cell::new(false),
             touched: Cell::default(),
+            waiting,
         }))
     }
 
@@ -100,6 +108,7 @@ impl Shared {
             body: None,
             trailers: None,
             connect: false,
+            granted: false,
         }))
     }
 
@@ -126,6 +135,8 @@ pub(crate) struct Stream {
     pub(crate) trailers: Option<Fields>,
     /// Extended CONNECT (RFC 8441).
     connect: bool,
+    /// The backend has said yes to it.
+    granted: bool,
 }
 
 impl Drop for Stream {
@@ -139,10 +150,14 @@ impl Stream {
         &self.shared.endpoint
     }
 
-    /// Whether the backend takes WebSocket on its connections; as long as its settings have not
-    /// arrived it does not.
-    pub(crate) fn takes_connect(&self) -> bool {
-        self.shared.send.is_extended_connect_protocol_enabled()
+    /// Ready when the backend has said that it takes WebSocket on its connections. One that does
+    /// not says nothing of it.
+    pub(crate) fn poll_takes_connect(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.shared.send.is_extended_connect_protocol_enabled() {
+            return Poll::Ready(());
+        }
+        self.shared.waiting.borrow_mut().push(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn begin(&mut self, head: &RequestHead, begin: &Begin<'_>) {
@@ -164,6 +179,13 @@ impl Stream {
         }
     }
 
+    pub(crate) fn finish(&mut self, trailers: Option<&Fields>) {
+        // What opens a tunnel has no body that could end; the tunnel does.
+        if !self.connect || self.granted {
+            self.out.end(trailers);
+        }
+    }
+
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -182,6 +204,7 @@ impl Stream {
         let (parts, body) = ready!(Pin::new(response).poll(cx)).map_err(failure)?.into_parts();
         fill(head, &parts, limits)?;
         if self.connect && parts.status.is_success() {
+            self.granted = true;
             self.body = Some(body);
             return Poll::Ready(Ok(HeadKind::Tunnel));
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::policy::{BodyUse, ReplyBody};
-use portcullis_core::{BodyLength, Problem, Step, codes};
+use portcullis_core::{BodyLength, Problem, Step, Version, codes};
 use portcullis_snapshot::Route;
 use portcullis_telemetry::metrics::Observation;
 use portcullis_telemetry::record::Record;
@@ -46,6 +46,11 @@ pub(crate) async fn finish<C: Client>(
             }
         };
     }
+    if is_false_grant(slot, &source) {
+        let problem = Problem::new(codes::METHOD_NOT_ALLOWED).detail("no WebSocket here");
+        let answer = refuse(slot, problem);
+        source = settle(slot, answer);
+    }
     let cut = match source {
         Source::Nobody => Some(Cut::Client(std::mem::take(&mut slot.trip.detail))),
         source => {
@@ -75,6 +80,14 @@ pub(crate) async fn finish<C: Client>(
         slot.trip.detail = reason;
     }
     record(worker, active, slot, route, status);
+}
+
+/// Whether an answer would tell a client of extended CONNECT that it has a WebSocket, which any 2xx
+/// does (RFC 8441 §5).
+fn is_false_grant(slot: &Slot, source: &Source) -> bool {
+    let granted = matches!(source, Source::Backend(arrived) if arrived.kind == HeadKind::Tunnel);
+    let extended = slot.websocket && slot.exchange.request.version == Version::Http2;
+    extended && !granted && slot.response.status.is_success()
 }
 
 /// Where the body of the answer comes from; its head is in the slot.

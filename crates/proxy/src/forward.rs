@@ -64,6 +64,11 @@ pub(crate) async fn forward<C: Client>(
     let peer = slot.exchange.connection.peer.ip().to_canonical();
     let listener = &active.snapshot.listeners[usize::from(slot.exchange.connection.listener)];
     let trusts = |hop| listener.trusts(hop);
+    let extended = slot.websocket && slot.exchange.request.version == Version::Http2;
+    if extended && !route.websocket {
+        let detail = "the route upgrades nothing";
+        return Err(refused(Problem::new(codes::METHOD_NOT_ALLOWED).detail(detail)));
+    }
     prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
     let mut upload = upload(slot, route, listener.timeouts.body);
     let accept = match slot.websocket && route.websocket {
@@ -116,6 +121,10 @@ pub(crate) async fn forward<C: Client>(
         };
         slot.trip.bytes_in = upload.received;
         let failure = match result {
+            // To a client of extended CONNECT it would say that there is a WebSocket (RFC 8441 §5).
+            Ok(HeadKind::Final { .. }) if extended && slot.response.status.is_success() => {
+                Failure::NoWebSocket
+            }
             Ok(kind) => {
                 let waited = worker.shared.world.clock().mono().saturating_sub(now);
                 slot.trip.backend_time = Some(slot.trip.backend_time.unwrap_or_default() + waited);
@@ -147,6 +156,12 @@ pub(crate) async fn forward<C: Client>(
 /// The request's body as the route wants it sent.
 fn upload(slot: &mut Slot, route: &Route, pause: Duration) -> Upload {
     let exchange = &mut slot.exchange;
+    if slot.websocket && route.websocket {
+        // What opens a WebSocket has no body, whatever a policy may have made of it.
+        exchange.request.body = BodyLength::Empty;
+        let (none, most) = (Filters::default(), route.body_bytes_max);
+        return Upload::new(None, none, None, most, slot.trip.bytes_in, pause);
+    }
     let policies = &route.policies[..slot.trip.seen];
     let chain: Vec<_> = match route.request_body {
         BodyUse::Untouched => Vec::new(),
@@ -313,15 +328,9 @@ fn grant_websocket(slot: &mut Slot, accept: &[u8; 28]) {
 async fn takes_connect(worker: &Rc<Worker>, deadline: &Deadline, leg: &Leg) -> bool {
     let Leg::H2(stream) = leg else { return true };
     deadline.set(Wait::Connect, worker.coarse_now() + CONTINUE);
-    poll_fn(|cx| {
-        if stream.takes_connect() {
-            return Poll::Ready(true);
-        }
-        if deadline.check(cx).is_err() {
-            return Poll::Ready(false);
-        }
-        worker.pool.queue(cx.waker());
-        Poll::Pending
+    poll_fn(|cx| match deadline.check(cx) {
+        Ok(()) => stream.poll_takes_connect(cx).map(|()| true),
+        Err(Expired(_)) => Poll::Ready(false),
     })
     .await
 }
@@ -343,8 +352,9 @@ fn explain(failure: Failure, leg: &Leg) -> ClientError {
     let problem = match failure {
         Failure::Client(error) => return error,
         Failure::Timeout => Problem::new(codes::BACKEND_TIMEOUT).detail(url),
-        Failure::NoWebSocket => Problem::new(codes::BACKEND_MALFORMED)
-            .detail(format_args!("{url} takes no WebSocket over HTTP/2")),
+        Failure::NoWebSocket => {
+            Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url} opens no WebSocket"))
+        }
         Failure::Head(HeadFailure::Malformed(error)) => {
             Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url}: {error}"))
         }

@@ -19,6 +19,7 @@ mod sockets;
 mod streams;
 mod trailers;
 mod versions;
+mod websocket;
 
 use portcullis_testkit::{Backend, Setup};
 
