@@ -95,6 +95,8 @@ fn framing_is_read_strictly_and_written_anew() {
             "HTTP/1.1 103 Early Hints | Link: </a>",
             "HTTP/1.1 100 Continue",
             "HTTP/1.1 101 Switching Protocols | Connection: upgrade | Upgrade: websocket",
+            "HTTP/1.1 101 Switching Protocols | Connection: upgrade | Upgrade: h2c | Upgrade: websocket",
+            "HTTP/1.1 101 Switching Protocols | Upgrade: websocket",
             "HTTP/1.1 599 Odd | Content-Length: 3",
             "HTTP/1.1 600 Odd | Content-Length: 3",
             "HTTP/1.1 099 Odd | Content-Length: 3",
@@ -132,6 +134,8 @@ fn framing_is_read_strictly_and_written_anew() {
             HTTP/1.1 103 Early Hints | Link: </a> => HTTP/1.1 103 Early Hints | Link: </a> [interim]
             HTTP/1.1 100 Continue => HTTP/1.1 100 Continue [interim]
             HTTP/1.1 101 Switching Protocols | Connection: upgrade | Upgrade: websocket => HTTP/1.1 101 Switching Protocols [switching] [upgrade]
+            HTTP/1.1 101 Switching Protocols | Connection: upgrade | Upgrade: h2c | Upgrade: websocket => HTTP/1.1 101 Switching Protocols [switching]
+            HTTP/1.1 101 Switching Protocols | Upgrade: websocket => HTTP/1.1 101 Switching Protocols [switching]
             HTTP/1.1 599 Odd | Content-Length: 3 => HTTP/1.1 599  | content-length: 3
             HTTP/1.1 600 Odd | Content-Length: 3 => bad-status
             HTTP/1.1 099 Odd | Content-Length: 3 => bad-status
