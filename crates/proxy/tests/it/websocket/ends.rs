@@ -190,6 +190,8 @@ async fn a_lively_one_ends_after_its_lifetime() {
             good_bye(&mut near, &mut other, &format!("{protocol:?} {}", far.protocol)).await;
             over(&gateway, protocol).await;
         }
+        let lifetime = gateway.metric(r#"portcullis_deadlines_total{kind="upgrade_lifetime"}"#);
+        assert_eq!(lifetime, Some(4.0));
     }
 }
 
@@ -350,6 +352,26 @@ async fn the_log_tells_of_it_once_it_has_ended() {
                 assert!(line.contains(&said), "{said} in {line}");
             }
             assert!(!line.contains("problem"), "{line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_count_it_while_it_is_open() {
+    for mut far in Far::all().await {
+        let gateway = far.gateway("");
+        let active = || gateway.metric(r#"portcullis_upgrades_active{route="live"}"#);
+        let total = || gateway.metric(r#"portcullis_upgrades_total{route="live"}"#);
+        for (i, protocol) in Protocol::ALL.into_iter().enumerate() {
+            let (mut near, mut other) = far.open(&gateway, protocol).await;
+            gateway.settle().await;
+            assert_eq!((active(), total()), (Some(1.0), Some(i as f64 + 1.0)), "{protocol:?}");
+            near.shutdown().await;
+            other.shutdown().await;
+            near.rest().await;
+            over(&gateway, protocol).await;
+            gateway.settle().await;
+            assert_eq!(active(), Some(0.0), "{protocol:?}");
         }
     }
 }
