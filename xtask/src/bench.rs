@@ -6,11 +6,13 @@
 //! all threads of the proxy ran, divided by the requests it answered. This is outside the test
 //! command, because time is noisy on shared machines.
 
+mod idle;
 mod measure;
 mod micro;
 mod peers;
 mod report;
 
+pub(crate) use idle::idle;
 pub(crate) use micro::micro;
 
 use std::fs;
@@ -83,7 +85,7 @@ fn plan(arguments: &[&str]) -> anyhow::Result<Plan> {
 fn folder() -> anyhow::Result<PathBuf> {
     let folder = crate::root().join("target/bench");
     fs::create_dir_all(&folder)?;
-    for name in ["nginx.conf", "backend.conf", "portcullis.yaml"] {
+    for name in ["nginx.conf", "backend.conf", "portcullis.yaml", "idle.yaml"] {
         fs::copy(crate::root().join("bench").join(name), folder.join(name)).context(name)?;
     }
     fs::write(folder.join("large.bin"), "b".repeat(16 * 1024))?;

@@ -34,6 +34,8 @@ Usage: cargo xtask VERB
                        libFuzzer on each target, or on these, for N minutes (1)
   bench quick [--rounds N] [--seconds N]
                        CPU time a request of Portcullis and of nginx, in turn
+  bench idle [--connections N] [--tls N]
+                       memory of a connection that waits for its next request
   bench micro [--bless \"WHY\"]
                        instructions of the hot parts against bench/micro.json
 ";
@@ -60,6 +62,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["picture"] => picture::draw(),
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),
         ["bench", "quick", rest @ ..] => bench::quick(rest),
+        ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -30,6 +30,8 @@ impl Peer {
         program: "../release/portcullis",
         arguments: &["run", "-c", "portcullis.yaml"],
     };
+    pub(super) const IDLE: Self =
+        Self { arguments: &["run", "-c", "idle.yaml"], ..Self::PORTCULLIS };
     pub(super) const NGINX: Self = Self {
         name: "nginx",
         plain_port: 7720,
