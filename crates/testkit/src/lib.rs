@@ -16,6 +16,7 @@ pub mod h2;
 pub mod h2_backend;
 pub mod pki;
 pub mod policies;
+pub mod raw_h2;
 pub mod websocket;
 mod wire;
 
@@ -29,6 +30,7 @@ pub use gateway::{Setup, TestGateway};
 pub use h1::{End, H1Client};
 pub use h2_backend::H2Backend;
 pub use pki::Pki;
+pub use raw_h2::RawH2;
 pub use websocket::{Frame, WebSocket};
 
 /// No event of a test takes nearly so long; a test that hangs ends in a panic instead.
