@@ -16,8 +16,8 @@ use crate::text::{Name, Network, Reason, Reference};
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port: `0.0.0.0:8443`, `[::]:8443`. Names are not resolved. Port 0 takes a free
-    /// one. Or `unix:PATH`, the absolute path of a Unix socket; a socket file that nobody answers on
-    /// is replaced.
+    /// one. Or `unix:PATH`, the absolute path of a Unix socket; a socket file that nobody answers
+    /// on is replaced.
     pub bind: Spanned<BindAddress>,
     /// Who may connect to a Unix socket: the permission bits of its file. Default: `"0660"`, the
     /// gateway's user and group.
@@ -69,8 +69,8 @@ pub struct Listener {
     #[schemars(range(min = 1))]
     pub connections_max: u32,
     /// Open connections from one address, on all listeners together; the next one here is closed at
-    /// once. An IPv6 address counts as its /64 network, and where a PROXY protocol header comes first
-    /// the address that it names is meant. Peers in `trusted_proxies` and those of Unix sockets are
+    /// once. An IPv6 address counts as its /64 network, and where a PROXY protocol header comes
+    /// first the address that it names is meant. Peers in `trusted_proxies` and those of Unix sockets are
     /// not counted: many clients share them. Default: 16384.
     #[serde(default = "connections_per_address_max")]
     #[schemars(range(min = 1))]

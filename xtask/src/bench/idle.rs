@@ -1,9 +1,9 @@
 //! `cargo xtask bench idle`: what a connection costs that waits for its next request.
 //!
-//! Each connection gets one answer and is then left alone. Memory is `RssAnon`, what the process has
-//! touched that no file backs; the kernel's own memory for a socket is not in it. What the first
-//! tenth of the connections cost is not counted, since the process grows with them in ways that it
-//! does only once.
+//! Each connection gets one answer and is then left alone. Memory is `RssAnon`, what the process
+//! has touched that no file backs; the kernel's own memory for a socket is not in it. What the
+//! first tenth of the connections cost is not counted, since the process grows with them in ways
+//! that it does only once.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
