@@ -68,10 +68,10 @@ pub struct Listener {
     #[serde(default = "connections_max")]
     #[schemars(range(min = 1))]
     pub connections_max: u32,
-    /// Open connections from one address, on all listeners together; the next one here is closed at
-    /// once. An IPv6 address counts as its /64 network, and where a PROXY protocol header comes
-    /// first the address that it names is meant. Peers in `trusted_proxies` and those of Unix sockets are
-    /// not counted: many clients share them. Default: 16384.
+    /// Open connections from one address, on all listeners together; the next one here is closed
+    /// at once. An IPv6 address counts as its /64 network, and where a PROXY protocol header comes
+    /// first the address that it names is meant. Peers in `trusted_proxies` and those of Unix
+    /// sockets are not counted: many clients share them. Default: 16384.
     #[serde(default = "connections_per_address_max")]
     #[schemars(range(min = 1))]
     pub connections_per_address_max: u32,
