@@ -29,6 +29,6 @@ pub use encode::{
     response_framing,
 };
 pub use error::{BodyError, HeadError, RequestError, ResponseError};
-pub use lines::{HeadLimits, is_forbidden_trailer};
+pub use lines::{HeadLimits, is_forbidden_trailer, is_framing_alias};
 pub use request::{ParsedRequest, RequestContext, RequestFacts, parse_request};
 pub use response::{ParsedResponse, ResponseFacts, ResponseKind, parse_response};

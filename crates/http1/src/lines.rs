@@ -184,7 +184,8 @@ impl LengthFields {
 
 /// Whether some reader takes `name` for Content-Length or Transfer-Encoding though it is neither.
 #[inline]
-pub(crate) fn is_framing_alias(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_framing_alias(name: &[u8]) -> bool {
     matches!(name.len(), 14 | 17) && folds_to_framing(name)
 }
 

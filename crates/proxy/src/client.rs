@@ -7,6 +7,7 @@ use http::Method;
 use portcullis_core::{Fields, Problem, ResponseHead};
 
 use crate::deadline::Deadline;
+use crate::listener::Place;
 use crate::wire::Progress;
 use crate::worker::Worker;
 
@@ -73,4 +74,7 @@ pub(crate) trait Client {
     fn abort(&mut self);
 
     fn deadline(&self) -> &Rc<Deadline>;
+
+    /// The listener that the client has connected to.
+    fn place(&self) -> &Place;
 }

@@ -8,6 +8,8 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use portcullis_telemetry::metrics::DeadlineKind;
+
 /// How often deadlines are looked at; a deadline is kept within this.
 pub(crate) const SWEEP: Duration = Duration::from_millis(100);
 
@@ -21,10 +23,14 @@ pub(crate) enum Wait {
     Connect,
     ResponseHead,
     ResponseBody,
+    /// For the end of the whole exchange.
+    Total,
     /// For the backend's word on `Expect: 100-continue`.
     Continue,
     /// For either side of an upgraded connection.
     Tunnel,
+    /// For the end that an upgraded connection has in any case.
+    TunnelLife,
     Linger,
 }
 
@@ -39,9 +45,28 @@ impl Wait {
             Self::Connect => "connect",
             Self::ResponseHead => "response head",
             Self::ResponseBody => "response body",
+            Self::Total => "total",
             Self::Continue => "continue",
             Self::Tunnel => "upgrade idle",
+            Self::TunnelLife => "upgrade lifetime",
             Self::Linger => "linger",
+        }
+    }
+
+    pub(crate) const fn kind(self) -> DeadlineKind {
+        match self {
+            Self::Handshake => DeadlineKind::Handshake,
+            Self::Head => DeadlineKind::Head,
+            Self::Idle => DeadlineKind::KeepAlive,
+            Self::RequestBody => DeadlineKind::Body,
+            Self::Connect => DeadlineKind::Connect,
+            Self::ResponseHead => DeadlineKind::Response,
+            Self::ResponseBody => DeadlineKind::StreamIdle,
+            Self::Continue => DeadlineKind::Continue,
+            Self::Tunnel => DeadlineKind::UpgradeIdle,
+            Self::TunnelLife => DeadlineKind::UpgradeLifetime,
+            Self::Total => DeadlineKind::Total,
+            Self::Linger => DeadlineKind::Linger,
         }
     }
 }
@@ -52,6 +77,8 @@ pub(crate) struct Deadline {
     at: Cell<Duration>,
     /// No wait goes on beyond this: the end of the whole exchange.
     ceiling: Cell<Duration>,
+    /// What the ceiling is the end of.
+    ceiling_wait: Cell<Wait>,
     wait: Cell<Wait>,
     expired: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -66,6 +93,7 @@ impl Deadline {
         Rc::new(Self {
             at: Cell::new(Duration::MAX),
             ceiling: Cell::new(Duration::MAX),
+            ceiling_wait: Cell::new(Wait::Total),
             wait: Cell::new(Wait::Head),
             expired: Cell::new(false),
             waker: RefCell::new(None),
@@ -73,14 +101,21 @@ impl Deadline {
     }
 
     pub(crate) fn set(&self, wait: Wait, at: Duration) {
-        self.at.set(at.min(self.ceiling.get()));
-        self.wait.set(wait);
+        let ceiling = self.ceiling.get();
+        self.at.set(at.min(ceiling));
+        self.wait.set(if at > ceiling { self.ceiling_wait.get() } else { wait });
         self.expired.set(false);
     }
 
-    /// Bounds every wait from now on, until it is lifted with `Duration::MAX`.
-    pub(crate) fn set_ceiling(&self, ceiling: Duration) {
+    /// Bounds every wait from now on, until it is lifted. Where it cuts one short it counts as
+    /// `wait`.
+    pub(crate) fn set_ceiling(&self, wait: Wait, ceiling: Duration) {
         self.ceiling.set(ceiling);
+        self.ceiling_wait.set(wait);
+    }
+
+    pub(crate) fn lift_ceiling(&self) {
+        self.ceiling.set(Duration::MAX);
     }
 
     pub(crate) fn waits_for(&self) -> Wait {
@@ -152,10 +187,11 @@ mod tests {
             deadlines.sweep(Duration::from_secs(s), |_| seen += 1);
             seen
         };
-        deadline.set_ceiling(Duration::from_secs(5));
+        deadline.set_ceiling(Wait::Total, Duration::from_secs(5));
         deadline.set(Wait::ResponseBody, Duration::from_secs(9));
         assert_eq!((expired(4), expired(5)), (0, 1));
-        deadline.set_ceiling(Duration::MAX);
+        assert_eq!(deadline.waits_for(), Wait::Total);
+        deadline.lift_ceiling();
         deadline.set(Wait::Idle, Duration::from_secs(9));
         assert_eq!((expired(8), expired(9)), (0, 1));
     }

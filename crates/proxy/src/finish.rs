@@ -11,7 +11,7 @@ use bytes::Bytes;
 use portcullis_core::policy::{BodyUse, ReplyBody};
 use portcullis_core::{BodyLength, Problem, Step, Version, codes};
 use portcullis_snapshot::Route;
-use portcullis_telemetry::metrics::Observation;
+use portcullis_telemetry::metrics::{Observation, RouteSeries};
 use portcullis_telemetry::record::Record;
 
 use crate::backend::{HeadKind, Leg};
@@ -56,7 +56,7 @@ pub(crate) async fn finish<C: Client>(
         source => {
             let id = slot.exchange.request_id;
             slot.response.fields.set(b"x-request-id", id.as_str().as_bytes());
-            match unwound(send(worker, client, slot, route, source)).await {
+            match unwound(send(worker, active, client, slot, route, source)).await {
                 Some(sent) => sent.err(),
                 None => {
                     worker.metrics.panicked();
@@ -223,13 +223,16 @@ async fn buffer<C: Client>(
 
 async fn send<C: Client>(
     worker: &Rc<Worker>,
+    active: &Active,
     client: &mut C,
     slot: &mut Slot,
     route: Option<&Route>,
     source: Source,
 ) -> Result<(), Cut> {
-    let pause = route.and_then(|route| route.timeouts.idle).unwrap_or(Duration::from_secs(60));
-    client.deadline().set(Wait::ResponseBody, worker.coarse_now() + pause);
+    // `idle: off` is no deadline; an answer to what no route took has the default one.
+    let pause = route.map_or(Some(Duration::from_secs(60)), |route| route.timeouts.idle);
+    let pause = pause.unwrap_or(Duration::MAX);
+    client.deadline().set(Wait::ResponseBody, worker.coarse_now().saturating_add(pause));
     match source {
         Source::Backend(mut arrived) => {
             let filters = response_filters(slot, route);
@@ -241,7 +244,7 @@ async fn send<C: Client>(
             let respond = Respond { method: &slot.exchange.request.method, declared, tunnel };
             client.begin(worker, &slot.response, respond);
             if tunnel {
-                return through(worker, client, slot, route, arrived).await;
+                return through(worker, active, client, slot, route, arrived).await;
             }
             let mut download = Download {
                 backend: &mut arrived.leg,
@@ -288,19 +291,38 @@ async fn send<C: Client>(
     Ok(())
 }
 
+/// Counts an upgraded connection for as long as it is one.
+struct Upgraded<'a>(&'a RouteSeries, &'a Worker);
+
+impl<'a> Upgraded<'a> {
+    fn new(series: &'a RouteSeries, worker: &'a Worker) -> Self {
+        series.upgrade_began(worker.metrics.id());
+        Self(series, worker)
+    }
+}
+
+impl Drop for Upgraded<'_> {
+    fn drop(&mut self) {
+        self.0.upgrade_ended(self.1.metrics.id());
+    }
+}
+
 /// Serves an upgraded connection to its end.
 async fn through<C: Client>(
     worker: &Rc<Worker>,
+    active: &Active,
     client: &mut C,
     slot: &mut Slot,
     route: Option<&Route>,
     mut arrived: Arrived,
 ) -> Result<(), Cut> {
+    let series = slot.trip.route.and_then(|route| active.routes.get(route));
+    let _counted = series.map(|series| Upgraded::new(series, worker));
     let timeouts = route.map(|route| route.timeouts).unwrap_or_default();
     let idle = timeouts.upgrade_idle.unwrap_or(Duration::MAX);
     let now = worker.coarse_now();
     let lifetime = timeouts.upgrade_lifetime.unwrap_or(Duration::MAX);
-    client.deadline().set_ceiling(now.saturating_add(lifetime));
+    client.deadline().set_ceiling(Wait::TunnelLife, now.saturating_add(lifetime));
     client.deadline().set(Wait::Tunnel, now.saturating_add(idle));
     let mask = (worker.random() as u32).to_le_bytes();
     let Trip { bytes_in, bytes_out, .. } = &mut slot.trip;

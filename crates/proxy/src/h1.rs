@@ -82,7 +82,9 @@ pub(crate) async fn connection(
                 slot
             }
             Next::Http2 => {
-                let H1 { wire, place, facts, .. } = *connection;
+                let H1 { wire, place, facts, deadline, .. } = *connection;
+                // It would go on to count as that of a head.
+                drop(deadline);
                 // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
                 return Box::pin(crate::h2::connection(worker, wire, place, facts)).await;
             }
@@ -175,7 +177,7 @@ impl H1 {
         let listener = self.place.listener();
         let scheme = if self.facts.tls.is_some() { Scheme::Https } else { Scheme::Http };
         let context = RequestContext { scheme, paths: &listener.paths };
-        let mut slot = worker.lease_slot(&self.facts, &self.place);
+        let mut slot = worker.lease_slot(&self.facts);
         let limits = head_limits(&listener.limits);
         let parsed = parse_request(bytes, &limits, &mut slot.exchange.request, &context);
         match parsed {
@@ -209,7 +211,7 @@ impl H1 {
         if self.wire.inbox.is_empty() {
             return Next::Closed;
         }
-        let mut slot = worker.lease_slot(&self.facts, &self.place);
+        let mut slot = worker.lease_slot(&self.facts);
         worker.begin(&mut slot, &self.place);
         let problem = Problem::new(codes::REQUEST_TIMEOUT).detail(wait.name());
         self.refuse(slot, problem)
@@ -406,10 +408,14 @@ impl Client for H1 {
     fn deadline(&self) -> &Rc<Deadline> {
         &self.deadline
     }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
 }
 
-/// Whether a request that would upgrade opens a WebSocket as RFC 6455 §4.2.1 has it. If not it is an
-/// ordinary request, as HTTP allows (RFC 9110 §7.8).
+/// Whether a request that would upgrade opens a WebSocket as RFC 6455 §4.2.1 has it. If not it is
+/// an ordinary request, as HTTP allows (RFC 9110 §7.8).
 fn asks_websocket(request: &RequestHead, protocols: Span) -> bool {
     let fields = &request.fields;
     let only = |name: &'static [u8]| {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,12 +12,12 @@ use h2::{Reason, RecvStream};
 use http::{HeaderValue, Method, Response};
 use portcullis_core::exchange::Connection;
 use portcullis_core::{BodyLength, Fields, Problem, ResponseHead, codes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use portcullis_snapshot::ListenerLimits;
 
 use crate::client::{Client, ClientError, Respond};
 use crate::deadline::{Deadline, Expired, Wait};
+use crate::h2_guard::Guard;
 use crate::h2_head;
-use crate::io::Io;
 use crate::listener::Place;
 use crate::outbox::Outbox;
 use crate::serve::serve;
@@ -28,8 +27,29 @@ use crate::worker::Worker;
 const WINDOW_STREAM: u32 = 64 * 1024;
 const WINDOW_CONNECTION: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that the `h2` crate resets over a client's errors, within one turn of its loop or in all:
+/// what comes in its own time is the guard's.
+const RESETS_MAX: usize = 1024;
 /// How long a client has to take note of the end.
 const LINGER: Duration = Duration::from_secs(5);
+
+fn builder(limits: &ListenerLimits) -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .initial_window_size(WINDOW_STREAM)
+        .initial_connection_window_size(WINDOW_CONNECTION)
+        .max_concurrent_streams(limits.streams_max)
+        // What is above the limit, and not absurd, is to be answered, logged and counted as any
+        // other refusal is. `h2` answers what is above this by itself.
+        .max_header_list_size(limits.head_bytes_max.saturating_mul(2))
+        .max_concurrent_reset_streams(limits.streams_max as usize)
+        // The guard counts every reset, and would be told too late if this were less.
+        .max_pending_accept_reset_streams(limits.frames.resets_per_minute as usize)
+        .max_local_error_reset_streams(Some(RESETS_MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    builder
+}
 
 /// Serves a connection to its end.
 pub(crate) async fn connection(
@@ -41,15 +61,9 @@ pub(crate) async fn connection(
     let deadline = worker.deadlines.add();
     let listener = place.listener();
     deadline.set(Wait::Head, worker.coarse_now() + listener.timeouts.head);
-    let mut builder = h2::server::Builder::new();
-    builder
-        .initial_window_size(WINDOW_STREAM)
-        .initial_connection_window_size(WINDOW_CONNECTION)
-        .max_concurrent_streams(listener.limits.streams_max)
-        .max_header_list_size(listener.limits.head_bytes_max)
-        .max_send_buffer_size(SEND_BUFFER)
-        .enable_connect_protocol();
-    let handshake = builder.handshake::<_, Bytes>(Prefixed::new(wire));
+    let guard = Guard::new(&worker, wire, &listener.limits.frames);
+    let alarm = guard.alarm();
+    let handshake = builder(&listener.limits).handshake::<_, Bytes>(guard);
     let mut handshake = std::pin::pin!(handshake);
     let connection = poll_fn(|cx| match deadline.check(cx) {
         Ok(()) => handshake.as_mut().poll(cx).map(Result::ok),
@@ -57,8 +71,9 @@ pub(crate) async fn connection(
     });
     let Some(mut connection) = connection.await else { return };
     let streams = Rc::new(Cell::new(0_usize));
-    let mut told = false;
-    let idle = listener.timeouts.keep_alive;
+    let (mut told, mut calmed) = (false, false);
+    let (idle, head) = (listener.timeouts.keep_alive, listener.timeouts.head);
+    let (head_deadline, mut head_since) = (worker.deadlines.add(), None);
     drop(listener);
     deadline.set(Wait::Idle, worker.coarse_now() + idle);
     loop {
@@ -67,7 +82,9 @@ pub(crate) async fn connection(
                 told = true;
                 connection.graceful_shutdown();
             }
-            if streams.get() > 0 {
+            if calmed {
+                // Nothing puts off the end.
+            } else if streams.get() > 0 {
                 deadline.set(Wait::Idle, worker.coarse_now() + idle);
             } else if told && deadline.waits_for() == Wait::Idle {
                 // A client that does not answer the good-bye must not hold up a drain.
@@ -83,9 +100,34 @@ pub(crate) async fn connection(
                 // It has just been set.
                 let _waits = deadline.check(cx);
             }
-            connection.poll_accept(cx)
+            while !calmed {
+                let accepted = connection.poll_accept(cx);
+                if head_since != alarm.head_since() {
+                    head_since = alarm.head_since();
+                    let at = head_since.map_or(Duration::MAX, |since| since + head);
+                    head_deadline.set(Wait::Head, at);
+                }
+                let late = head_deadline.check(cx).err().map(|_| Reason::ENHANCE_YOUR_CALM);
+                let Some(reason) = alarm.reason().or(late) else { return accepted };
+                (calmed, told) = (true, true);
+                connection.abrupt_shutdown(reason);
+                deadline.set(Wait::Linger, worker.coarse_now() + LINGER);
+                // It has just been set.
+                let _waits = deadline.check(cx);
+            }
+            // Streams that were not accepted yet are dropped.
+            while let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                if !matches!(accepted, Some(Ok(_))) {
+                    return Poll::Ready(None);
+                }
+            }
+            Poll::Pending
         });
-        let Some(Ok((request, respond))) = accepted.await else { return };
+        let Some(Ok((request, mut respond))) = accepted.await else { return };
+        // A stream that was reset before anybody saw it is no work for a backend.
+        if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+            continue;
+        }
         streams.set(streams.get() + 1);
         let counted = Counted(Rc::clone(&streams));
         let (worker, place, facts) = (Rc::clone(&worker), Rc::clone(&place), Rc::clone(&facts));
@@ -111,7 +153,7 @@ async fn exchange(
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
-    let mut slot = worker.lease_slot(facts, place);
+    let mut slot = worker.lease_slot(facts);
     let (parts, body) = request.into_parts();
     let ended = body.is_end_stream();
     let listener = place.listener();
@@ -134,6 +176,7 @@ async fn exchange(
         without_body: false,
         awaits_continue,
         deadline,
+        place: Rc::clone(place),
     };
     serve(worker, &mut client, &mut slot).await;
     worker.give_slot(slot);
@@ -150,6 +193,7 @@ struct H2 {
     /// The client sends its body only after a 100.
     awaits_continue: bool,
     deadline: Rc<Deadline>,
+    place: Rc<Place>,
 }
 
 fn gone(error: impl std::fmt::Display) -> ClientError {
@@ -284,50 +328,8 @@ impl Client for H2 {
     fn deadline(&self) -> &Rc<Deadline> {
         &self.deadline
     }
-}
 
-/// A connection whose first bytes were read already, to see what it speaks.
-#[derive(Debug)]
-struct Prefixed {
-    prefix: Bytes,
-    io: Io,
-}
-
-impl Prefixed {
-    fn new(wire: Wire) -> Self {
-        Self { prefix: Bytes::copy_from_slice(wire.inbox.bytes()), io: wire.io }
-    }
-}
-
-impl AsyncRead for Prefixed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.prefix.is_empty() {
-            return AsyncRead::poll_read(Pin::new(&mut self.io), cx, buffer);
-        }
-        let n = self.prefix.len().min(buffer.remaining());
-        buffer.put_slice(&self.prefix.split_to(n));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Prefixed {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        self.io.poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.io.poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.io.poll_shutdown(cx)
+    fn place(&self) -> &Place {
+        &self.place
     }
 }

@@ -8,7 +8,7 @@ use portcullis_core::path::{self, RulesByHost};
 use portcullis_core::{
     BodyLength, Fields, Problem, RequestHead, Scheme, Span, Version, authority, codes,
 };
-use portcullis_http1::is_forbidden_trailer;
+use portcullis_http1::{is_forbidden_trailer, is_framing_alias};
 use portcullis_snapshot::Listener;
 
 fn malformed(reason: &str) -> Problem {
@@ -30,7 +30,10 @@ pub(crate) fn fill(
     head.scheme = if facts.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let limits = &listener.limits;
     if parts.headers.len() > limits.fields_max as usize {
-        return Err(Problem::new(codes::HEAD_TOO_LARGE).detail("too many fields"));
+        return Err(Problem::new(codes::HEAD_TOO_LARGE).detail("too-many-fields"));
+    }
+    if size(parts) > limits.head_bytes_max as usize {
+        return Err(Problem::new(codes::HEAD_TOO_LARGE).detail("head-too-large"));
     }
     let hosts = fields(head, &parts.headers)?;
     set_authority(head, parts, &hosts)?;
@@ -54,6 +57,18 @@ pub(crate) fn fill(
         (false, None) => BodyLength::Unknown,
     };
     Ok(false)
+}
+
+/// As SETTINGS_MAX_HEADER_LIST_SIZE counts (RFC 9113 §6.5.2).
+fn size(parts: &request::Parts) -> usize {
+    let field = |name: usize, value: usize| name + value + 32;
+    let uri = &parts.uri;
+    let scheme = uri.scheme_str().map_or(0, |scheme| field(7, scheme.len()));
+    let authority = uri.authority().map_or(0, |authority| field(10, authority.as_str().len()));
+    let path = uri.path_and_query().map_or(0, |path| field(5, path.as_str().len()));
+    let pseudo = field(7, parts.method.as_str().len()) + scheme + authority + path;
+    let fields = parts.headers.iter();
+    pseudo + fields.map(|(name, value)| field(name.as_str().len(), value.len())).sum::<usize>()
 }
 
 /// Takes the fields over, without Host; gives the Host fields back.
@@ -173,12 +188,13 @@ pub(crate) fn trailers(map: &HeaderMap) -> Fields {
 pub(crate) fn headers(fields: &Fields) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
     for field in fields.live() {
+        let bytes = fields.bytes();
         if field.known.is_hop_by_hop()
             || matches!(field.known, Known::ContentLength | Known::Expect | Known::Host)
+            || (field.known == Known::Other && is_framing_alias(field.name.of(bytes)))
         {
             continue;
         }
-        let bytes = fields.bytes();
         let name = HeaderName::from_bytes(field.name.of(bytes));
         let value = HeaderValue::from_bytes(field.value.of(bytes));
         if let (Ok(name), Ok(value)) = (name, value) {

@@ -347,7 +347,8 @@ impl Download<'_> {
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Cut::Backend(format!("{error:?}")))),
             Poll::Ready(Ok(Progress::More)) => {
                 if *self.sent > before {
-                    client.deadline().set(Wait::ResponseBody, worker.coarse_now() + self.pause);
+                    let at = worker.coarse_now().saturating_add(self.pause);
+                    client.deadline().set(Wait::ResponseBody, at);
                 }
             }
             Poll::Ready(Ok(Progress::End)) => {

@@ -7,17 +7,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
+use portcullis_core::exchange::Connection;
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Problem, Reply, codes, grpc};
 use portcullis_snapshot::{RequestBody, Verdict, decide};
 
+use crate::bounds;
 use crate::client::{Client, ClientError};
+use crate::deadline::Wait;
 use crate::finish::finish;
 use crate::forward::{Arrived, forward};
 use crate::gateway::Active;
+use crate::listener::Place;
 use crate::slot::Slot;
 use crate::watch::Watch;
 use crate::wire::Progress;
@@ -34,15 +37,35 @@ pub(crate) enum Answer {
 /// Answers one request.
 pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: &mut Slot) {
     let active = worker.active();
+    seat(client.place(), slot);
     let outcome = unwound(answer(worker, &active, client, slot)).await;
     let answer = match outcome {
         Some(Ok(answer)) => answer,
         Some(Err(ClientError::Gone(reason))) => Answer::Nobody(reason),
-        Some(Err(ClientError::Refused(problem))) => refuse(slot, problem),
+        Some(Err(ClientError::Refused(problem))) => {
+            if let Some(bound) = bounds::of_problem(&problem) {
+                worker.metrics.bound(bound);
+            }
+            refuse(slot, problem)
+        }
         None => panicked(worker, slot),
     };
     finish(worker, &active, client, slot, answer).await;
-    client.deadline().set_ceiling(Duration::MAX);
+    client.deadline().lift_ceiling();
+}
+
+/// Where the listener stands in the configuration that answers. A reload may have moved it since the
+/// client connected, or taken it away: then nothing of the new configuration is this client's.
+fn seat(place: &Place, slot: &mut Slot) {
+    let connection = &mut slot.exchange.connection;
+    let listener = if place.is_closed() { u16::MAX } else { place.index() };
+    if connection.listener != listener {
+        *connection = Rc::new(Connection { listener, ..Connection::clone(connection) });
+    }
+    if place.is_closed() {
+        let problem = Problem::new(codes::MISDIRECTED_REQUEST).detail("its listener is gone");
+        slot.refused.get_or_insert(problem);
+    }
 }
 
 /// The way down: route, policies, backend. Each `?` is an early answer.
@@ -78,7 +101,7 @@ async fn answer<C: Client>(
         false => None,
     };
     if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
-        client.deadline().set_ceiling(trip.begun.saturating_add(total));
+        client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
     }
     forward(worker, active, client, slot, route, backend).await.map(Answer::Backend)
 }

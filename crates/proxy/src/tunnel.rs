@@ -113,7 +113,7 @@ impl<'a> Tunnel<'a> {
 
     fn leave<C: Client>(&mut self, worker: &Worker, client: &C) {
         self.leaving = true;
-        client.deadline().set_ceiling(Duration::MAX);
+        client.deadline().lift_ceiling();
         client.deadline().set(Wait::Linger, worker.coarse_now() + GRACE);
     }
 

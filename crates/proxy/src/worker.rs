@@ -13,7 +13,7 @@ use std::time::Duration;
 use portcullis_core::exchange::Connection;
 use portcullis_telemetry::accounting::Sampler;
 use portcullis_telemetry::log::WorkerLog;
-use portcullis_telemetry::metrics::{DeadlineKind, WorkerMetrics};
+use portcullis_telemetry::metrics::WorkerMetrics;
 use portcullis_telemetry::request_id;
 use portcullis_telemetry::trace::{self, Randomness};
 use tokio::sync::{mpsc, watch};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use crate::addresses::Seat;
 use crate::buffer::Buffers;
 use crate::connect::Connector;
-use crate::deadline::{Deadlines, SWEEP, Wait};
+use crate::deadline::{Deadlines, SWEEP};
 use crate::desk::Desk;
 use crate::gateway::{Active, Shared};
 use crate::h1::{self, Job};
@@ -172,13 +172,9 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn lease_slot(&self, facts: &Rc<Connection>, place: &Place) -> Box<Slot> {
+    pub(crate) fn lease_slot(&self, facts: &Rc<Connection>) -> Box<Slot> {
         let mut slot = self.slots.borrow_mut().pop().unwrap_or_default();
-        slot.exchange.connection = match facts.listener == place.index() {
-            true => Rc::clone(facts),
-            // A reload has moved the listener in the list.
-            false => Rc::new(Connection { listener: place.index(), ..Connection::clone(facts) }),
-        };
+        slot.exchange.connection = Rc::clone(facts);
         slot
     }
 
@@ -295,7 +291,7 @@ async fn sweep(worker: Rc<Worker>) {
         clock.sleep(SWEEP).await;
         let now = clock.mono();
         worker.coarse.set(now);
-        worker.deadlines.sweep(now, |wait| worker.metrics.deadline(kind(wait)));
+        worker.deadlines.sweep(now, |wait| worker.metrics.deadline(wait.kind()));
         worker.pool.wake_all();
         if let Some(log) = &worker.log {
             log.borrow_mut().tick(now);
@@ -319,17 +315,4 @@ async fn drain(worker: Rc<Worker>) {
         accepting.abort();
     }
     worker.deadlines.wake_all();
-}
-
-const fn kind(wait: Wait) -> DeadlineKind {
-    match wait {
-        Wait::Handshake => DeadlineKind::Handshake,
-        Wait::Head => DeadlineKind::Head,
-        Wait::Idle | Wait::Linger => DeadlineKind::KeepAlive,
-        Wait::RequestBody => DeadlineKind::Body,
-        Wait::Connect => DeadlineKind::Connect,
-        Wait::ResponseHead | Wait::Continue => DeadlineKind::Response,
-        Wait::Tunnel => DeadlineKind::Upgrade,
-        Wait::ResponseBody => DeadlineKind::StreamIdle,
-    }
 }

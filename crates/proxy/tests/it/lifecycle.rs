@@ -234,3 +234,34 @@ async fn a_listener_has_room_for_so_many_connections() {
     let mut four = H1Client::connect(gateway.address("plain")).await;
     assert_eq!(four.exchange(&Request::get("/")).await.unwrap().status, 200);
 }
+
+#[tokio::test]
+async fn a_client_of_a_listener_that_is_gone_is_not_served_as_anothers() {
+    let text = |listeners: &str| {
+        format!(
+            r#"
+listeners: {{ {listeners} }}
+defaults: {{ on: inner }}
+routes:
+  inner: {{ match: /**, public: "a test", respond: {{ status: 204 }} }}
+"#
+        )
+    };
+    let (public, inner) =
+        (r#"public: { bind: "127.0.0.1:0" }"#, r#"inner: { bind: "127.0.0.2:0" }"#);
+    let gateway = Setup::new(&text(&format!("{public}, {inner}"))).workers(1).start();
+    let mut client = H1Client::connect(gateway.address("public")).await;
+    client.send("GET /secret HTTP/1.1\r\nHost: a\r\n").await;
+    gateway.connections(1).await;
+    // A whole exchange of somebody else's: what was sent before it has been read.
+    let mut other = H1Client::connect(gateway.address("inner")).await;
+    other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(other.response("GET").await.unwrap().status, 204);
+    gateway.swap(&text(inner));
+    other.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(other.response("GET").await.unwrap().status, 204);
+    client.send("\r\n").await;
+    if let Ok(answer) = client.response("GET").await {
+        assert_eq!((answer.status, &*answer.problem()), (421, "misdirected-request"));
+    }
+}

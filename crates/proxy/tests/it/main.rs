@@ -9,6 +9,8 @@ mod exhaustion;
 mod failures;
 mod forwarded;
 mod h2_backends;
+mod h2_guard;
+mod h2spec;
 mod health;
 mod http1;
 mod lifecycle;

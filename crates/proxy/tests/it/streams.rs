@@ -82,7 +82,7 @@ async fn an_event_is_passed_on_while_the_next_one_is_awaited() {
 
 #[tokio::test]
 async fn an_event_stream_may_pause_as_long_as_its_route_says() {
-    for timeout in ["{ idle: 2h }", "{ idle: 61m, total: 2h }"] {
+    for timeout in ["{ idle: off }", "{ idle: 2h }", "{ idle: off, total: 2h }"] {
         for protocol in Protocol::ALL {
             let (backend, sent, more) = in_two(EVENTS[0], EVENTS[1]).await;
             let gateway = with_timeout(&backend, timeout);
