@@ -4,6 +4,9 @@
 //! A client over one of its budgets is read no further: [`crate::h2`] says good-bye to it with
 //! `ENHANCE_YOUR_CALM`. Payloads are skipped by arithmetic, and nothing is kept but counters.
 
+mod budget;
+mod frames;
+
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -17,6 +20,11 @@ use portcullis_snapshot::H2Frames;
 use portcullis_telemetry::metrics::Bound;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::budget::Budget;
+use self::frames::{
+    CONTINUATION, DATA, FLAG_END_HEADERS, FLAG_FIRST, Frame, GOAWAY, HEADERS, PING, RST_STREAM,
+    SETTINGS, Scanner,
+};
 use crate::h1::PREFACE;
 use crate::io::Io;
 use crate::wire::Wire;
@@ -32,22 +40,6 @@ const PIECE_BYTES: u32 = 256;
 
 /// What a client that is sent away may still say before it has read why.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-/// END_STREAM of DATA, ACK of SETTINGS and PING.
-const FLAG_FIRST: u8 = 1;
-const FLAG_END_HEADERS: u8 = 4;
 
 /// What the connection's task learns from the guard beneath it.
 #[derive(Debug, Default)]
@@ -339,138 +331,10 @@ impl Received {
     }
 }
 
-/// So many at once and so many a minute: a bucket that leaks.
-#[derive(Debug)]
-struct Budget {
-    /// What one costs; the bucket holds a minute.
-    cost: Duration,
-    /// When the bucket will be empty.
-    empty_at: Duration,
-}
-
-impl Budget {
-    fn per_minute(count: u32) -> Self {
-        // None at all fits where one costs more than there is room for.
-        let cost = MINUTE.checked_div(count).unwrap_or(MINUTE * 2);
-        Self { cost, empty_at: Duration::ZERO }
-    }
-
-    /// `false` when there is no room.
-    fn spend(&mut self, now: Duration) -> bool {
-        let empty_at = self.empty_at.max(now) + self.cost;
-        let fits = empty_at - now <= MINUTE;
-        if fits {
-            self.empty_at = empty_at;
-        }
-        fits
-    }
-
-    fn earn(&mut self, count: u32) {
-        self.empty_at = self.empty_at.saturating_sub(self.cost * count);
-    }
-}
-
-/// A frame's header (RFC 9113 §4.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    length: u32,
-}
-
-impl Frame {
-    /// Of a frame whose size is fixed (RFC 9113 §6).
-    const fn has_right_size(self) -> bool {
-        match self.kind {
-            RST_STREAM | WINDOW_UPDATE => self.length == 4,
-            PING => self.length == 8,
-            PRIORITY => self.length == 5,
-            SETTINGS if self.flags & FLAG_FIRST != 0 => self.length == 0,
-            SETTINGS => self.length.is_multiple_of(6),
-            _ => true,
-        }
-    }
-}
-
-const HEADER: usize = 9;
-
-/// Finds the headers in bytes that come in any pieces.
-#[derive(Debug, Default)]
-struct Scanner {
-    /// The last header, and the first bytes of the payload where they matter.
-    head: [u8; HEADER + 23],
-    have: usize,
-    /// Of the last frame's payload, still to come.
-    left: u32,
-}
-
-impl Scanner {
-    /// Shows each frame once its header is whole. Returns how many bytes lie before the frame that
-    /// broke off, or all.
-    fn scan(
-        &mut self,
-        bytes: &[u8],
-        mut show: impl FnMut(Frame, &[u8]) -> ControlFlow<()>,
-    ) -> usize {
-        let mut at = 0;
-        while at < bytes.len() {
-            if self.left > 0 {
-                let n = (bytes.len() - at).min(self.left as usize);
-                self.left -= n as u32;
-                at += n;
-                continue;
-            }
-            let n = (self.wanted() - self.have).min(bytes.len() - at);
-            self.head[self.have..self.have + n].copy_from_slice(&bytes[at..at + n]);
-            self.have += n;
-            at += n;
-            if self.have < self.wanted() {
-                continue;
-            }
-            let frame = self.frame();
-            let payload = &self.head[HEADER..self.have];
-            self.left = frame.length - payload.len() as u32;
-            if show(frame, payload).is_break() {
-                return at.saturating_sub(self.have);
-            }
-            self.have = 0;
-        }
-        bytes.len()
-    }
-
-    /// Whether the payload of such a frame is still coming.
-    fn is_within(&self, kind: u8) -> bool {
-        self.left > 0 && self.frame().kind == kind
-    }
-
-    fn frame(&self) -> Frame {
-        let length = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]);
-        Frame { kind: self.head[3], flags: self.head[4], length }
-    }
-
-    /// How many bytes are kept: RST_STREAM with its code, GOAWAY with the beginning of its text.
-    fn wanted(&self) -> usize {
-        if self.have < HEADER {
-            return HEADER;
-        }
-        let frame = self.frame();
-        let kept = match frame.kind {
-            RST_STREAM => 4,
-            GOAWAY => self.head.len() - HEADER,
-            _ => 0,
-        };
-        HEADER + kept.min(frame.length as usize)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::frames::{PRIORITY, WINDOW_UPDATE};
     use super::*;
-
-    fn bytes(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
-    }
 
     const LIMITS: H2Frames = H2Frames {
         resets_per_minute: 3,
@@ -478,68 +342,6 @@ mod tests {
         settings_per_minute: 0,
         continuations_max: 1,
     };
-
-    #[test]
-    fn frames_are_found_in_any_pieces() {
-        let stream = [
-            bytes(HEADERS, 4, b"some fields"),
-            bytes(RST_STREAM, 0, &7_u32.to_be_bytes()),
-            bytes(DATA, 0, &[3; 300]),
-            bytes(RST_STREAM, 0, b"no"),
-            bytes(GOAWAY, 0, &[5; 30]),
-            bytes(0x77, 9, b""),
-            bytes(PING, 1, &[6; 8]),
-        ]
-        .concat();
-        let frame =
-            |kind, flags, length, payload: &[u8]| (Frame { kind, flags, length }, payload.to_vec());
-        let expected = [
-            frame(HEADERS, 4, 11, b""),
-            frame(RST_STREAM, 0, 4, b"\0\0\0\x07"),
-            frame(DATA, 0, 300, b""),
-            frame(RST_STREAM, 0, 2, b"no"),
-            frame(GOAWAY, 0, 30, &[5; 23]),
-            frame(0x77, 9, 0, b""),
-            frame(PING, 1, 8, b""),
-        ];
-        for size in 1..=stream.len() {
-            let (mut scanner, mut seen) = (Scanner::default(), Vec::new());
-            for piece in stream.chunks(size) {
-                let all = scanner.scan(piece, |frame, payload| {
-                    seen.push((frame, payload.to_vec()));
-                    ControlFlow::Continue(())
-                });
-                assert_eq!(all, piece.len());
-            }
-            assert_eq!(seen, expected, "in pieces of {size}");
-        }
-    }
-
-    #[test]
-    fn what_precedes_the_frame_that_is_too_much_is_passed_on() {
-        let ping = bytes(PING, 0, &[0; 8]);
-        let stream = [bytes(DATA, 0, b"abc"), ping.clone(), ping].concat();
-        let mut pings = 0;
-        let passed = Scanner::default().scan(&stream, |frame, _| {
-            pings += u32::from(frame.kind == PING);
-            if pings > 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        assert_eq!(passed, 12 + 17);
-    }
-
-    #[test]
-    fn a_budget_is_full_at_once_and_refills_within_a_minute() {
-        let mut budget = Budget::per_minute(6);
-        let now = Duration::from_secs(1_000);
-        let spent = |budget: &mut Budget, now| (0..99).take_while(|_| budget.spend(now)).count();
-        assert_eq!(spent(&mut budget, now), 6);
-        assert_eq!(spent(&mut budget, now + Duration::from_secs(10)), 1);
-        assert_eq!(spent(&mut budget, now + Duration::from_secs(11)), 0);
-        budget.earn(2);
-        assert_eq!(spent(&mut budget, now + Duration::from_secs(11)), 2);
-        assert_eq!(spent(&mut budget, now + MINUTE * 5), 6);
-        assert_eq!(spent(&mut Budget::per_minute(0), now), 0);
-    }
 
     #[test]
     fn each_kind_has_its_own_bound() {
