@@ -27,8 +27,8 @@ use crate::worker::Worker;
 const WINDOW_STREAM: u32 = 64 * 1024;
 const WINDOW_CONNECTION: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that the `h2` crate resets over a client's errors, within one turn of its loop or in all:
-/// what comes in its own time is the guard's.
+/// Streams that the `h2` crate resets over a client's errors, within one turn of its loop or in
+/// all: what comes in its own time is the guard's.
 const RESETS_MAX: usize = 1024;
 /// How long a client has to take note of the end.
 const LINGER: Duration = Duration::from_secs(5);

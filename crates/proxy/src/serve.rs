@@ -54,8 +54,8 @@ pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: 
     client.deadline().lift_ceiling();
 }
 
-/// Where the listener stands in the configuration that answers. A reload may have moved it since the
-/// client connected, or taken it away: then nothing of the new configuration is this client's.
+/// Where the listener stands in the configuration that answers. A reload may have moved it since
+/// the client connected, or taken it away: then nothing of the new configuration is this client's.
 fn seat(place: &Place, slot: &mut Slot) {
     let connection = &mut slot.exchange.connection;
     let listener = if place.is_closed() { u16::MAX } else { place.index() };
