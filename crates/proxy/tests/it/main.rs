@@ -14,6 +14,7 @@ mod h2spec;
 mod health;
 mod http1;
 mod lifecycle;
+mod limits;
 mod messages;
 mod proxy_protocol;
 mod queue;
