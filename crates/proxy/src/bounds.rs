@@ -17,6 +17,9 @@ pub(crate) fn of_problem(problem: &Problem) -> Option<Bound> {
     if is(codes::TARGET_TOO_LONG) {
         return Some(Bound::TargetBytesMax);
     }
+    if is(codes::BACKEND_BODY_TOO_LARGE) {
+        return Some(Bound::BufferedMax);
+    }
     is(codes::BODY_TOO_LARGE).then_some(Bound::BodyMax)
 }
 
@@ -31,6 +34,7 @@ mod tests {
         assert_eq!(bound(codes::HEAD_TOO_LARGE, "head-too-large"), Some(Bound::HeadBytesMax));
         assert_eq!(bound(codes::TARGET_TOO_LONG, ""), Some(Bound::TargetBytesMax));
         assert_eq!(bound(codes::BODY_TOO_LARGE, ""), Some(Bound::BodyMax));
+        assert_eq!(bound(codes::BACKEND_BODY_TOO_LARGE, ""), Some(Bound::BufferedMax));
         assert_eq!(bound(codes::MALFORMED_REQUEST, "too-many-fields"), None);
     }
 }

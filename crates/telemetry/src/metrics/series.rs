@@ -134,8 +134,7 @@ labels! {
         TargetBytesMax = "target_bytes_max", BodyMax = "body_max", StreamsMax = "streams_max",
         ResetsPerMinute = "resets_per_minute", PingsPerMinute = "pings_per_minute",
         SettingsPerMinute = "settings_per_minute", ContinuationsMax = "continuations_max",
-        FramesMax = "frames_max", PipelineMax = "pipeline_max", RetriesMax = "retries_max",
-        BufferedMax = "buffered_max", Descriptors = "descriptors",
+        FramesMax = "frames_max", BufferedMax = "buffered_max", Descriptors = "descriptors",
     }
 }
 
