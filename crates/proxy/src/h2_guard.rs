@@ -126,7 +126,7 @@ impl Guard {
         let mut exceeded = None;
         let all = self.written.scan(bytes, |frame, payload| {
             match frame.kind {
-                DATA if frame.length >= PIECE_BYTES => received.idle.earn(IDLE_EARNED),
+                DATA | HEADERS => received.answered(frame),
                 RST_STREAM => match code(payload) {
                     Some(Reason::REFUSED_STREAM) => worker.metrics.bound(Bound::StreamsMax),
                     // To provoke resets costs a client as little as to send them (CVE-2025-8671).
@@ -292,6 +292,15 @@ impl Received {
         }
     }
 
+    /// A piece of an answer has been sent.
+    fn answered(&mut self, frame: Frame) {
+        // gRPC clients measure the round trip with a PING while they receive.
+        self.pings.earn(1);
+        if frame.length >= PIECE_BYTES {
+            self.idle.earn(IDLE_EARNED);
+        }
+    }
+
     fn count(&mut self, frame: Frame, now: Duration) -> Result<(), Fault> {
         // These two the `h2` crate lets pass, or gives another name.
         if std::mem::take(&mut self.is_fresh)
@@ -400,7 +409,7 @@ mod tests {
         let update = Frame { kind: 8, flags: 0, length: 4 };
         for _ in 0..10_000 {
             // One piece down, both windows up.
-            received.idle.earn(IDLE_EARNED);
+            received.answered(Frame { kind: DATA, flags: 0, length: 1_000 });
             assert_eq!(received.count(update, now), Ok(()));
             assert_eq!(received.count(update, now), Ok(()));
         }

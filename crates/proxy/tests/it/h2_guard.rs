@@ -249,6 +249,18 @@ async fn requirement_12_budgets_are_a_minutes() {
 }
 
 #[tokio::test]
+async fn a_ping_for_every_answer_is_no_flood() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    let mut client = RawH2::connect(gateway.address("plain")).await;
+    for stream in streams(300) {
+        client.send([get(stream), frame(kind::PING, 0, 0, &[0; 8])].concat()).await;
+        let answered = |client: &RawH2| client.said().ended.contains(&stream);
+        assert!(client.until(answered).await, "{stream}: {:?}", client.said().goaway);
+    }
+}
+
+#[tokio::test]
 async fn requirement_12_a_client_that_is_sent_away_takes_its_requests_with_it() {
     let silent = Silent::start().await;
     let gateway = to(&silent.backend).start();
