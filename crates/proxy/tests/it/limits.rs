@@ -92,6 +92,16 @@ fn passed(gateway: &TestGateway) -> Vec<&'static str> {
     each.flat_map(|(kind, count)| std::iter::repeat_n(*kind, count as usize)).collect()
 }
 
+/// In steps shorter than a head may take: a connection that comes while the clock moves begins by
+/// the old time.
+async fn pass(gateway: &TestGateway, mut left: u64) {
+    while left > 0 {
+        let step = left.min(9);
+        gateway.advance(seconds(step)).await;
+        left -= step;
+    }
+}
+
 #[tokio::test]
 async fn a_deadline_counts_as_what_it_is() {
     let (backend, here) = silent().await;
@@ -127,7 +137,9 @@ async fn a_handshake_that_does_not_end_is_counted() {
     let tcp = TcpStream::connect(gateway.address("tls")).await.unwrap();
     gateway.connections(1).await;
     gateway.settle().await;
-    gateway.advance(seconds(10)).await;
+    pass(&gateway, 9).await;
+    assert_eq!(passed(&gateway), [""; 0]);
+    pass(&gateway, 1).await;
     gateway.connections(0).await;
     assert_eq!(passed(&gateway), ["handshake"]);
     drop(tcp);
@@ -142,9 +154,9 @@ async fn idle_connections_are_counted_as_idle() {
         assert_eq!(client.send(Request::get("/")).await.unwrap().status, 200);
         gateway.settle().await;
         // Long after a head would have been late.
-        gateway.advance(seconds(74)).await;
+        pass(&gateway, 74).await;
         assert_eq!(passed(&gateway), [""; 0], "{protocol:?}");
-        gateway.advance(seconds(1)).await;
+        pass(&gateway, 1).await;
         gateway.connections(0).await;
         assert_eq!(passed(&gateway), ["keep_alive"], "{protocol:?}");
     }
