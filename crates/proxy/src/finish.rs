@@ -15,6 +15,7 @@ use portcullis_telemetry::metrics::{Observation, RouteSeries};
 use portcullis_telemetry::record::Record;
 
 use crate::backend::{HeadKind, Leg};
+use crate::bounds;
 use crate::client::{Client, Respond};
 use crate::deadline::Wait;
 use crate::forward::Arrived;
@@ -211,7 +212,11 @@ async fn buffer<C: Client>(
         }
     };
     if let Some(code) = problem {
-        let answer = refuse(slot, Problem::new(code));
+        let problem = Problem::new(code);
+        if let Some(bound) = bounds::of_problem(&problem) {
+            worker.metrics.bound(bound);
+        }
+        let answer = refuse(slot, problem);
         let source = settle(slot, answer);
         show(slot, &source);
         return source;
