@@ -329,6 +329,7 @@ async fn through<C: Client>(
     let lifetime = timeouts.upgrade_lifetime.unwrap_or(Duration::MAX);
     client.deadline().set_ceiling(Wait::TunnelLife, now.saturating_add(lifetime));
     client.deadline().set(Wait::Tunnel, now.saturating_add(idle));
+    slot.trip.granted = Some(worker.shared.world.clock().mono());
     let mask = (worker.random() as u32).to_le_bytes();
     let Trip { bytes_in, bytes_out, .. } = &mut slot.trip;
     let mut tunnel = Tunnel::new(&mut arrived.leg, idle, mask, bytes_in, bytes_out);
@@ -388,12 +389,13 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
     let Slot { exchange, trip, .. } = slot;
     let now = worker.shared.world.clock().mono();
     let duration = now.saturating_sub(trip.begun);
-    let added = duration.saturating_sub(trip.backend_time.unwrap_or_default());
+    let answered = trip.granted.unwrap_or(now).saturating_sub(trip.begun);
+    let added = answered.saturating_sub(trip.backend_time.unwrap_or_default());
     let series = trip.route.and_then(|route| active.routes.get(route));
     let seen = Observation {
         method: (&exchange.request.method).into(),
         status,
-        duration,
+        duration: answered,
         backend: trip.backend_time,
         gateway_added: added,
         bytes_in: trip.bytes_in,

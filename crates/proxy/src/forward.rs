@@ -185,8 +185,11 @@ fn upload(slot: &mut Slot, route: &Route, pause: Duration) -> Upload {
     } else if !filters.is_empty() && exchange.request.body != BodyLength::Empty {
         exchange.request.body = BodyLength::Unknown;
     }
-    let decided =
-        route.request_fields.clone().filter(|_| exchange.request.body != BodyLength::Empty);
+    // Without a body there are no trailers.
+    let decided = match exchange.request.body {
+        BodyLength::Empty => None,
+        _ => route.request_fields.clone(),
+    };
     Upload::new(held, filters, decided, route.body_bytes_max, slot.trip.bytes_in, pause)
 }
 

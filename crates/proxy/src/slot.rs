@@ -33,6 +33,8 @@ pub(crate) struct Trip {
     pub(crate) retries: u32,
     /// Waiting for the backend, all attempts together.
     pub(crate) backend_time: Option<Duration>,
+    /// When an upgrade was granted: what comes after is no request's duration.
+    pub(crate) granted: Option<Duration>,
     /// Body bytes.
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
