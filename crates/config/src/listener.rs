@@ -112,7 +112,7 @@ pub struct H2Frames {
     #[serde(default = "settings_per_minute")]
     #[schemars(range(min = 1))]
     pub settings_per_minute: u32,
-    /// CONTINUATION frames of one head. Default: 16.
+    /// CONTINUATION frames of one head. Default: 8.
     #[serde(default = "continuations_max")]
     #[schemars(range(max = 10_000))]
     pub continuations_max: u32,
@@ -186,7 +186,7 @@ fn settings_per_minute() -> u32 {
 }
 
 fn continuations_max() -> u32 {
-    16
+    8
 }
 
 /// TLS 1.2 and 1.3 with the certificate that fits the name the client asks for.

@@ -143,7 +143,7 @@ fn backends_and_listeners() {
          connections_max: 65536, head_max: 64KiB, fields_max: 100, target_max: 8KiB, \
          streams_max: 100, connections_per_address_max: 16384, http2_frames: { \
          resets_per_minute: 200, pings_per_minute: 120, settings_per_minute: 60, \
-         continuations_max: 16 } } }",
+         continuations_max: 8 } } }",
     );
 }
 

@@ -218,6 +218,30 @@ async fn requirement_12_floods_of_frames_end_in_goaway() {
 }
 
 #[tokio::test]
+async fn requirement_12_a_head_comes_in_so_many_pieces() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    let head = |continuations: u8| {
+        let mut frames = frame(kind::HEADERS, flag::END_STREAM, 1, &request_block("GET", &[]));
+        for i in 1..=continuations {
+            let flags = if i == continuations { flag::END_HEADERS } else { 0 };
+            let field = block(&[("x", "y")]);
+            frames.extend(frame(kind::CONTINUATION, flags, 1, &field));
+        }
+        frames
+    };
+    let mut client = RawH2::connect(gateway.address("plain")).await;
+    client.send(head(8)).await;
+    client.until(|client| !client.said().statuses.is_empty()).await;
+    assert_eq!(client.said().statuses.get(&1), Some(&200));
+    let mut client = RawH2::connect(gateway.address("plain")).await;
+    client.send(head(9)).await;
+    sent_away(&mut client, ENHANCE_YOUR_CALM, "the ninth of eight").await;
+    assert_eq!(bound(&gateway, "continuations_max"), 1.0);
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn requirement_12_budgets_are_a_minutes() {
     let backend = Backend::echo().await;
     let gateway = with_frames(&backend, "pings_per_minute: 4, settings_per_minute: 4");
