@@ -124,6 +124,7 @@ pub(crate) async fn connection(
             Poll::Pending
         });
         let Some(Ok((request, mut respond))) = accepted.await else { return };
+        alarm.accepted(respond.stream_id().as_u32());
         // A stream that was reset before anybody saw it is no work for a backend.
         if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
             continue;

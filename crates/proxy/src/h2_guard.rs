@@ -46,9 +46,16 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) struct Alarm {
     reason: Cell<Option<Reason>>,
     head_since: Cell<Option<Duration>>,
+    /// The last stream that came from the `h2` crate.
+    accepted: Cell<u32>,
 }
 
 impl Alarm {
+    /// Tells the guard of a stream, before anything is said on it. They come in order.
+    pub(crate) fn accepted(&self, stream: u32) {
+        self.accepted.set(stream);
+    }
+
     /// Why the client is read no further.
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.reason.get()
@@ -126,6 +133,10 @@ impl Guard {
         let mut exceeded = None;
         let all = self.written.scan(bytes, |frame, payload| {
             match frame.kind {
+                // `h2` answers a head above its limit by itself, in the turn that brought it.
+                HEADERS if frame.stream > self.alarm.accepted.get() => {
+                    worker.metrics.bound(Bound::HeadBytesMax);
+                }
                 DATA | HEADERS => received.answered(frame),
                 RST_STREAM => match code(payload) {
                     Some(Reason::REFUSED_STREAM) => worker.metrics.bound(Bound::StreamsMax),
@@ -357,7 +368,7 @@ mod tests {
         let now = Duration::from_secs(5);
         let after = |kind: u8, flags: u8, length: u32| {
             let mut received = Received { is_fresh: false, ..Received::new(&LIMITS) };
-            let frame = Frame { kind, flags, length };
+            let frame = Frame { kind, flags, stream: 1, length };
             let mut count = 0;
             while count < 10_000 {
                 if let Err(Fault::Exceeds(bound)) = received.count(frame, now) {
@@ -406,10 +417,10 @@ mod tests {
     fn windows_may_be_opened_for_what_is_sent() {
         let now = Duration::from_secs(5);
         let mut received = Received { is_fresh: false, ..Received::new(&LIMITS) };
-        let update = Frame { kind: 8, flags: 0, length: 4 };
+        let update = Frame { kind: 8, flags: 0, stream: 1, length: 4 };
         for _ in 0..10_000 {
             // One piece down, both windows up.
-            received.answered(Frame { kind: DATA, flags: 0, length: 1_000 });
+            received.answered(Frame { kind: DATA, flags: 0, stream: 1, length: 1_000 });
             assert_eq!(received.count(update, now), Ok(()));
             assert_eq!(received.count(update, now), Ok(()));
         }

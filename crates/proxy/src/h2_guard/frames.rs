@@ -21,6 +21,7 @@ pub(super) const FLAG_END_HEADERS: u8 = 4;
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) flags: u8,
+    pub(super) stream: u32,
     pub(super) length: u32,
 }
 
@@ -90,8 +91,11 @@ impl Scanner {
     }
 
     fn frame(&self) -> Frame {
-        let length = u32::from_be_bytes([0, self.head[0], self.head[1], self.head[2]]);
-        Frame { kind: self.head[3], flags: self.head[4], length }
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, ..] = self.head;
+        let length = u32::from_be_bytes([0, l0, l1, l2]);
+        // The first bit is reserved.
+        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
+        Frame { kind, flags, stream, length }
     }
 
     /// How many bytes are kept: RST_STREAM with its code, GOAWAY with the beginning of its text.
@@ -130,8 +134,9 @@ mod tests {
             bytes(PING, 1, &[6; 8]),
         ]
         .concat();
-        let frame =
-            |kind, flags, length, payload: &[u8]| (Frame { kind, flags, length }, payload.to_vec());
+        let frame = |kind, flags, length, payload: &[u8]| {
+            (Frame { kind, flags, stream: 1, length }, payload.to_vec())
+        };
         let expected = [
             frame(HEADERS, 4, 11, b""),
             frame(RST_STREAM, 0, 4, b"\0\0\0\x07"),
