@@ -86,6 +86,25 @@ impl Known {
     }
 }
 
+impl Known {
+    /// The name that a backend might read in this one though it is another: see [`is_alias`].
+    #[must_use]
+    pub fn aliased_by(name: &[u8]) -> Option<Self> {
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        if name.iter().all(is_plain) || name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let mut folded = [0; NAME_BYTES_MAX];
+        for (to, from) in folded.iter_mut().zip(name) {
+            *to = if is_plain(from) { *from } else { b'-' };
+        }
+        Some(Self::of(&folded[..name.len()])).filter(|known| *known != Self::Other)
+    }
+}
+
+/// Of the longest name above.
+const NAME_BYTES_MAX: usize = 19;
+
 /// Whether a backend might take `name` for `owned`: the same without case, once every byte that is
 /// neither letter nor digit reads as `-` (CGI and its heirs turn `-` into `_`, some turn `.` too).
 ///
@@ -100,7 +119,7 @@ pub fn is_alias(name: &[u8], owned: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_alias;
+    use super::*;
 
     #[test]
     fn underscore_dot_and_case_do_not_make_another_name() {
@@ -109,6 +128,24 @@ mod tests {
         }
         for name in ["x-gw-identit", "xx-gw-identity", "xxgw-identity", ""] {
             assert!(!is_alias(name.as_bytes(), b"x-gw-identity"), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_alias_names_what_it_could_be_taken_for() {
+        for (name, known) in [
+            (&b"HTTP2%Settings"[..], Some(Known::Http2Settings)),
+            (b"Keep_Alive", Some(Known::KeepAlive)),
+            (b"proxy.authorization", Some(Known::ProxyAuthorization)),
+            (b"Keep-Alive", None),
+            (b"x_other", None),
+            (b"x_longer_than_any_name_that_is_known", None),
+        ] {
+            assert_eq!(Known::aliased_by(name), known, "{}", name.escape_ascii());
+        }
+        for known in [Known::ProxyAuthorization, Known::ProxyAuthenticate, Known::TransferEncoding]
+        {
+            assert!(known.name().len() <= NAME_BYTES_MAX);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::forwarded::{Hops, Told, write_asked, write_for};
 
 /// Fields only the gateway writes, beside those that begin like [`OURS`] and [`FORWARDED`]. A
 /// client's field of such a name, or one that a backend could take for it (`_` or `.` for `-`), is
-/// removed.
+/// removed; so is one that a backend could take for any other that the gateway has business with.
 const OWNED: &[&[u8]] = &[b"x-request-id", b"x-real-ip"];
 const OURS: &[u8] = b"portcullis";
 const FORWARDED: &[u8] = b"x-forwarded";
@@ -175,7 +175,9 @@ fn strip(fields: &mut Fields, trusted: bool) -> Seen {
         | Known::XForwardedProto
         | Known::XRequestId
         | Known::Traceparent => true,
-        Known::Other => looks_owned(name) && !(trusted && is_more(name)),
+        Known::Other => {
+            (looks_owned(name) && !(trusted && is_more(name))) || Known::aliased_by(name).is_some()
+        }
         Known::Via => {
             seen.via = true;
             false
