@@ -28,6 +28,9 @@ use crate::wire::{Progress, ReadError};
 const WINDOW_STREAM: u32 = 64 * 1024;
 const WINDOW_CONNECTION: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// As in [`crate::h2`], but more: the streams of many clients share the connection, and would end
+/// with it over the slow ones among them.
+const SMALL_FRAMES: usize = 8 * WINDOW_CONNECTION as usize;
 const HEAD_BYTES_MAX: u32 = 64 * 1024;
 
 /// A connection that carries many exchanges of one worker at once.
@@ -62,7 +65,8 @@ impl Shared {
             .initial_window_size(WINDOW_STREAM)
             .initial_connection_window_size(WINDOW_CONNECTION)
             .max_header_list_size(HEAD_BYTES_MAX)
-            .max_send_buffer_size(SEND_BUFFER);
+            .max_send_buffer_size(SEND_BUFFER)
+            .data_frame_budget(SMALL_FRAMES);
         let (send, mut connection) = builder.handshake::<_, Bytes>(io).await?;
         let waiting = Rc::new(RefCell::new(Vec::<Waker>::new()));
         let told = Rc::clone(&waiting);

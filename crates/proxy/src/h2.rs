@@ -27,6 +27,9 @@ use crate::worker::Worker;
 const WINDOW_STREAM: u32 = 64 * 1024;
 const WINDOW_CONNECTION: u32 = 1024 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
+/// What may be held of small DATA frames that nobody has taken yet, beside their bytes: the `h2`
+/// crate counts as much as each of them lacks to 256. One of gRPC's streams comes in many.
+const SMALL_FRAMES: usize = 2 * WINDOW_CONNECTION as usize;
 /// Streams that the `h2` crate resets over a client's errors, within one turn of its loop or in
 /// all: what comes in its own time is the guard's.
 const RESETS_MAX: usize = 1024;
@@ -47,6 +50,7 @@ fn builder(limits: &ListenerLimits) -> h2::server::Builder {
         .max_pending_accept_reset_streams(limits.frames.resets_per_minute as usize)
         .max_local_error_reset_streams(Some(RESETS_MAX))
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(SMALL_FRAMES)
         .enable_connect_protocol();
     builder
 }

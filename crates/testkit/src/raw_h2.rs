@@ -1,4 +1,4 @@
-//! A client that speaks HTTP/2 in exactly the frames it is told, right or wrong.
+//! A client, or a server, that speaks HTTP/2 in exactly the frames it is told, right or wrong.
 
 use std::net::SocketAddr;
 
@@ -139,6 +139,20 @@ impl RawH2 {
         let name = ServerName::try_from(SERVER_NAME).unwrap();
         let tls = TlsConnector::from(pki.client(&["h2"])).connect(name, tcp).await.unwrap();
         Self { wire: Wire::new(tls), end: None }.greeted().await
+    }
+
+    /// The other side of a connection: a server, with `settings` as it says hello.
+    ///
+    /// # Panics
+    /// If the client begins with anything but a preface.
+    pub async fn accepted(tcp: TcpStream, settings: &[u8]) -> Self {
+        let magic = &PREFACE[..24];
+        let mut server = Self { wire: Wire::new(tcp), end: None };
+        server.until(|server| server.wire.buffer.len() >= magic.len()).await;
+        assert!(server.wire.buffer.starts_with(magic));
+        server.wire.buffer.drain(..magic.len());
+        server.send([&frame(kind::SETTINGS, 0, 0, settings), SETTINGS_ACK].concat()).await;
+        server
     }
 
     async fn greeted(mut self) -> Self {
