@@ -52,12 +52,14 @@ async fn a_body_too_long_to_be_held_is_refused() {
         }
         assert_eq!(backend.requests().len(), 0);
     }
-    for protocol in Protocol::ALL {
+    for (i, protocol) in Protocol::ALL.into_iter().enumerate() {
         let mut client = Client::connect(&gateway, protocol).await;
         // One byte more comes back than the policy may hold.
         let answer = client.send(Request::post("/", "0123456789")).await.unwrap();
         // What it makes of the problem is its business: it may change that body, too.
         assert_eq!(answer.status, 502, "{protocol:?}: {}", answer.text());
+        let held = gateway.metric(r#"portcullis_bounds_total{bound="buffered_max"}"#);
+        assert_eq!(held, Some(i as f64 + 1.0), "{protocol:?}");
     }
 }
 

@@ -377,6 +377,29 @@ async fn the_metrics_count_it_while_it_is_open() {
 }
 
 #[tokio::test]
+async fn how_long_it_lived_is_no_requests_duration() {
+    for mut far in Far::all().await {
+        let gateway = far.gateway("");
+        let of = |what: &str| {
+            gateway.metric(&format!(r#"portcullis_{what}{{route="live"}}"#)).unwrap_or_default()
+        };
+        for (i, protocol) in Protocol::ALL.into_iter().enumerate() {
+            let (mut near, mut other) = far.open(&gateway, protocol).await;
+            gateway.settle().await;
+            gateway.advance(seconds(60)).await;
+            near.shutdown().await;
+            other.shutdown().await;
+            near.rest().await;
+            over(&gateway, protocol).await;
+            gateway.settle().await;
+            assert_eq!(of("request_duration_seconds_count"), i as f64 + 1.0, "{protocol:?}");
+            assert!(of("request_duration_seconds_sum") < 60.0, "{protocol:?}");
+            assert!(of("gateway_added_seconds_sum") < 60.0, "{protocol:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_swap_of_the_configuration_leaves_it_open() {
     for mut far in Far::all().await {
         let gateway = far.gateway("");
