@@ -14,7 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::clock::Clock;
 use crate::io::Io;
-use crate::socket::Socket;
+use crate::socket::{Socket, exhaustion};
 
 /// Names are looked up again after this; the system's resolver has caches of its own.
 const LOOKUP_TTL: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ impl Connector {
             // A resolver that is down must not take a backend down whose address is known.
             Err(error) => match self.names.borrow().get(&key) {
                 Some((_, stale)) => Ok(stale.clone()),
-                None => Err(error),
+                None => Err(exhaustion().unwrap_or(error)),
             },
         }
     }

@@ -28,6 +28,12 @@ pub(crate) fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
+/// Why there is no descriptor to be had, if there is none: for failures that do not say so
+/// themselves, like those of the system's resolver.
+pub(crate) fn exhaustion() -> Option<io::Error> {
+    std::fs::File::open("/dev/null").err().filter(is_exhausted)
+}
+
 /// One end of a connection.
 #[derive(Debug)]
 pub(crate) enum Socket {

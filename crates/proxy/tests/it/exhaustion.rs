@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use portcullis_testkit::backend::response;
 use portcullis_testkit::{Backend, Cut, H1Client, Request, Setup, TestGateway, until};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -91,14 +92,17 @@ async fn without_descriptors_a_new_connection_to_a_backend_is_a_503() {
 routes:
   used: {{ match: /used, public: "a test", to: used }}
   fresh: {{ match: /fresh, public: "a test", to: fresh }}
+  named: {{ match: /named, public: "a test", to: named }}
   unix: {{ match: /unix, public: "a test", to: unix }}
 backends:
   used: "{}"
   fresh: "{}"
+  named: "http://localhost:{}"
   unix: "unix:{}"
 "#,
         used.url(),
         fresh.url(),
+        fresh.address.port(),
         folder.path().join("app.sock").display(),
     ))
     .start();
@@ -112,13 +116,57 @@ backends:
     let files = fill();
     assert_eq!(ask("/fresh").await, busy);
     assert_eq!(ask("/unix").await, busy);
+    // A name cannot be looked up without descriptors.
+    assert_eq!(ask("/named").await, busy);
     // A connection that is there already can be used.
     assert_eq!(ask("/used").await, fine);
-    assert_eq!(bound(&gateway, "descriptors"), Some(2.0));
+    assert_eq!(bound(&gateway, "descriptors"), Some(3.0));
     drop(files);
-    // The endpoint was not to blame: it has not been set aside.
+    // The endpoints were not to blame: they have not been set aside.
     assert_eq!(ask("/fresh").await, fine);
-    assert_eq!(fresh.connections(), 1);
+    assert_eq!(ask("/named").await, fine);
+    assert_eq!(fresh.connections(), 2);
+}
+
+#[tokio::test]
+async fn without_descriptors_nobody_is_found_unhealthy() {
+    if !has_few_descriptors("without_descriptors_nobody_is_found_unhealthy") {
+        return;
+    }
+    let sick = Backend::always(response(500, "")).await;
+    let well = Backend::always(response(200, "")).await;
+    let gateway = Setup::new(&format!(
+        r#"
+routes: {{ all: {{ match: /**, public: "a test", to: backend }} }}
+backends:
+  backend:
+    endpoints: ["{}", "{}"]
+    balance: round_robin
+    health: {{ path: /healthz, interval: 10s, timeout: 1h }}
+"#,
+        sick.url(),
+        well.url()
+    ))
+    .start();
+    let checks = async |done: &dyn Fn() -> bool| {
+        let tick = || gateway.clock.advance(Duration::from_millis(10));
+        until("health checks", || {
+            tick();
+            done()
+        })
+        .await;
+    };
+    checks(&|| !sick.requests().is_empty() && !well.requests().is_empty()).await;
+    gateway.settle().await;
+    let mut files = fill();
+    // More than it takes to be found down, for both.
+    checks(&|| bound(&gateway, "descriptors") >= Some(6.0)).await;
+    files.clear();
+    // If there were nobody left who is well, everybody would be asked.
+    let mut client = H1Client::connect(gateway.address("plain")).await;
+    for _ in 0..4 {
+        assert_eq!(client.exchange(&Request::get("/")).await.unwrap().status, 200);
+    }
 }
 
 /// Two connections for each address.
