@@ -101,9 +101,19 @@ impl Signer {
         self.sign(&json!({ "alg": algorithm, "typ": "JWT", "kid": self.kid }), claims)
     }
 
+    /// With claims that may be any text.
+    pub(crate) fn sign_text(&self, claims: &str) -> String {
+        let algorithm = format!("{:?}", self.algorithm);
+        self.sign_both(&json!({ "alg": algorithm, "kid": self.kid }), claims)
+    }
+
     /// With a header that may say anything.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
-        let message = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+        self.sign_both(header, &claims.to_string())
+    }
+
+    fn sign_both(&self, header: &Value, claims: &str) -> String {
+        let message = format!("{}.{}", encode(header.to_string()), encode(claims));
         let algorithm = match header["alg"] == "PS256" {
             true => Algorithm::PS256,
             false => self.algorithm,

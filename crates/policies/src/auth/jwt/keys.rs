@@ -81,6 +81,11 @@ impl KeySet {
     }
 }
 
+/// A number without its leading zeros.
+fn significant(number: &[u8]) -> &[u8] {
+    &number[number.iter().take_while(|byte| **byte == 0).count()..]
+}
+
 fn read(jwk: Value) -> Option<VerifyingKey> {
     let jwk = Jwk::deserialize(jwk).ok()?;
     if jwk.usage.is_some_and(|usage| usage != "sig") {
@@ -93,7 +98,11 @@ fn read(jwk: Value) -> Option<VerifyingKey> {
         ("RSA", _) => {
             let n = URL_SAFE_NO_PAD.decode(jwk.n?.trim_end_matches('=')).ok()?;
             let e = URL_SAFE_NO_PAD.decode(jwk.e?.trim_end_matches('=')).ok()?;
-            if n.iter().skip_while(|byte| **byte == 0).count() < RSA_BYTES_MIN {
+            if significant(&n).len() < RSA_BYTES_MIN {
+                return None;
+            }
+            // RFC 8017 §3.1: odd and at least 3. With 1 everybody can sign.
+            if e.last().is_none_or(|last| last % 2 == 0) || significant(&e) == [1] {
                 return None;
             }
             let key = DecodingKey::from_rsa_raw_components(&n, &e);

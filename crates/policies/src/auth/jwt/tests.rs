@@ -9,6 +9,8 @@ use crate::testing::{START, World, print_verified, ready};
 const FILE: &str =
     r#"{ issuer: "https://idp.example/", audience: [orders, stock], jwks: "file:jwks.json" }"#;
 
+const DOTS: &str = "not a signed token: three parts are needed";
+
 /// With keys in a file.
 struct Fixed {
     world: World,
@@ -92,7 +94,9 @@ fn every_algorithm_verifies_with_its_own_kind_of_key() {
         ("EdDSA", "the key is not for the token's algorithm"),
         ("HS256", "the token's algorithm is not allowed"),
         ("none", "the token's algorithm is not known"),
+        ("None", "the token's algorithm is not known"),
         ("NONE", "the token's algorithm is not known"),
+        ("nOnE", "the token's algorithm is not known"),
         ("ES512", "the token's algorithm is not known"),
     ] {
         let token = signers[2].sign(&json!({ "alg": alg, "kid": "Rsa" }), &claims(&json!({})));
@@ -108,16 +112,27 @@ fn claims_that_do_not_hold() {
     for (changes, expected) in [
         (json!({ "aud": "other" }), "the token is for another audience"),
         (json!({ "aud": ["other"] }), "the token is for another audience"),
+        (json!({ "aud": [] }), "the token is for another audience"),
+        (json!({ "aud": {} }), "the token lacks `exp`, `iss` or `aud`"),
+        (json!({ "aud": "orders " }), "the token is for another audience"),
+        (json!({ "aud": ["orders"] }), "idp/alice"),
+        (json!({ "aud": ["other", "orders"] }), "idp/alice"),
         (json!({ "aud": null }), "the token lacks `exp`, `iss` or `aud`"),
         (json!({ "iss": "https://idp.example" }), "the token is of another issuer"),
         (json!({ "iss": null }), "the token lacks `exp`, `iss` or `aud`"),
         (json!({ "iss": [ISSUER, "x"] }), "the token's `iss` is not the issuer"),
         (json!({ "exp": null }), "the token lacks `exp`, `iss` or `aud`"),
         (json!({ "exp": "soon" }), "the token lacks `exp`, `iss` or `aud`"),
+        (json!({ "exp": "1999999999" }), "the token lacks `exp`, `iss` or `aud`"),
         (json!({ "exp": -1 }), "the token lacks `exp`, `iss` or `aud`"),
+        (json!({ "exp": 1_u64 << 63 }), "idp/alice"),
+        (json!({ "exp": u64::MAX }), "idp/alice"),
         (json!({ "nbf": now + 31 }), "the token is not valid yet"),
         (json!({ "nbf": now + 30 }), "idp/alice"),
         (json!({ "nbf": "now" }), "the token's `nbf` is no time"),
+        (json!({ "iat": now + 31 }), "the token was issued in the future"),
+        (json!({ "iat": now + 30 }), "idp/alice"),
+        (json!({ "iat": "now" }), "the token's `iat` is no time"),
         (json!({ "exp": now - 29 }), "idp/alice"),
         (json!({ "exp": now as f64 + 0.5 }), "idp/alice"),
         (json!({ "sub": null }), "the token names no client"),
@@ -153,6 +168,13 @@ fn headers_that_do_not_hold() {
             "the header has `crit`",
         ),
         (json!({ "alg": "ES256", "kid": "k2" }), "no key with the token's key id"),
+        (
+            json!({ "alg": "ES256", "kid": "../../../../dev/null" }),
+            "no key with the token's key id",
+        ),
+        (json!({ "alg": "ES256", "kid": "' OR 1=1 --" }), "no key with the token's key id"),
+        (json!({ "alg": "ES256", "kid": "http://127.0.0.1/k" }), "no key with the token's key id"),
+        (json!({ "alg": "ES256", "kid": "k".repeat(10 << 10) }), "the token's header is too long"),
         (json!({ "alg": "ES256" }), "idp/alice"),
         (json!({ "alg": "RS256" }), "no key fits the token's algorithm"),
         (json!({ "kid": "k1" }), "the header is not a JOSE header"),
@@ -170,12 +192,12 @@ fn texts_that_are_no_tokens() {
     let token = fixed.signer.token(&claims(&json!({})));
     let parts: Vec<_> = token.split('.').collect();
     for (text, expected) in [
-        (format!("{}.{}", parts[0], parts[1]), "not a signed token: three parts are needed"),
-        (format!("{token}.x"), "not a signed token: three parts are needed"),
+        (format!("{}.{}", parts[0], parts[1]), DOTS),
+        (format!("{token}.x"), DOTS),
         (format!("{}.{}.", parts[0], parts[1]), "the signature is not good"),
         (format!("{token}="), "the token cannot be read"),
         (format!("!{token}"), "the header is not base64url"),
-        ("opaque".to_owned(), "not a signed token: three parts are needed"),
+        ("opaque".to_owned(), DOTS),
         ("a".repeat(16 << 10) + "b", "the token is too long"),
         (format!("{}.{}.x", "a".repeat(5000), parts[1]), "the token's header is too long"),
     ] {
@@ -214,9 +236,161 @@ fn keys_that_cannot_verify_are_left_out() {
         ("kty", json!("oct"), gone),
         ("crv", json!("secp256k1"), gone),
         ("crv", json!("P-384"), "the key is not for the token's algorithm"),
+        ("x", json!("AAAA"), "the signature is not good"),
         ("x5c", json!("something"), "idp/alice"),
     ] {
         assert_eq!(with(name, value.clone()), expected, "{name}: {value}");
+    }
+}
+
+#[test]
+fn a_token_brings_no_key_of_its_own() {
+    let fixed = Fixed::new();
+    let stranger = Signer::new("k1", Kind::Es256);
+    for (name, value) in [
+        ("jwk", stranger.jwk()),
+        ("jku", json!("http://127.0.0.1/jwks")),
+        ("x5u", json!("http://127.0.0.1/chain")),
+        ("x5c", json!(["AAAA"])),
+    ] {
+        let mut header = json!({ "alg": "ES256", "kid": "k1" });
+        header[name] = value;
+        let token = stranger.sign(&header, &claims(&json!({})));
+        assert_eq!(detail(&fixed.verify(&token)), "the signature is not good", "{name}");
+        let token = fixed.signer.sign(&header, &claims(&json!({})));
+        assert_eq!(fixed.verify(&token), "idp/alice", "{name} is not looked at");
+    }
+    assert_eq!(fixed.world.services.asked(), [""; 0], "nobody is asked");
+}
+
+/// The public key is no secret, so it must never serve as one.
+#[test]
+fn a_public_key_is_no_shared_secret() {
+    use base64::Engine as _;
+    use jsonwebtoken::{Algorithm, EncodingKey, crypto::sign};
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let signer = Signer::new("k1", Kind::Rsa);
+    let world = World::default().file("jwks.json", jwks(&[&signer]));
+    let auth = world.auth("jwt", FILE);
+    let header = json!({ "alg": "HS256", "kid": "k1" }).to_string();
+    let message =
+        format!("{}.{}", engine.encode(header), engine.encode(claims(&json!({})).to_string()));
+    let jwk = signer.jwk();
+    let modulus = engine.decode(jwk["n"].as_str().unwrap()).unwrap();
+    for secret in [modulus, jwk["n"].to_string().into_bytes(), jwk.to_string().into_bytes()] {
+        let secret = EncodingKey::from_secret(&secret);
+        let signature = sign(message.as_bytes(), &secret, Algorithm::HS256).unwrap();
+        let seen = world.verify(&*auth, &request(&format!("{message}.{signature}")));
+        assert_eq!(detail(&seen.replace('\n', " ")), "the token's algorithm is not allowed");
+    }
+}
+
+/// CVE-2022-21449, and forms of a signature other than that of RFC 7518 §3.4.
+#[test]
+fn signatures_of_nothing_are_not_good() {
+    use base64::Engine as _;
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let fixed = Fixed::new();
+    let token = fixed.signer.token(&claims(&json!({})));
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let good = engine.decode(signature).unwrap();
+    let (r, s) = good.split_at(32);
+    let zero = [0; 32];
+    // SEC 2 §2.4.2: the order of P-256.
+    let order = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
+        0x25, 0x51,
+    ];
+    let integer = |bytes: &[u8]| [&[2, 33, 0], bytes].concat();
+    let der = [&[0x30, 70][..], &integer(r), &integer(s)].concat();
+    for bytes in [
+        [zero, zero].concat(),
+        [&zero, s].concat(),
+        [r, &zero].concat(),
+        [&order, s].concat(),
+        [r, &order].concat(),
+        vec![0xff; 64],
+        der,
+        [&good[..], &[0]].concat(),
+        good[..63].to_vec(),
+        Vec::new(),
+    ] {
+        let seen = fixed.verify(&format!("{message}.{}", engine.encode(&bytes)));
+        assert_eq!(detail(&seen), "the signature is not good", "{bytes:02x?}");
+    }
+    assert_eq!(fixed.verify(&token), "idp/alice");
+}
+
+#[test]
+fn claims_of_any_size_and_depth_are_read_or_refused() {
+    let fixed = Fixed::new();
+    let many = (0..1000).map(|n| (format!("c{n}"), json!(n))).collect();
+    assert_eq!(fixed.claims(&Value::Object(many)), "idp/alice");
+    assert_eq!(detail(&fixed.verify(&"a.".repeat(5_000))), DOTS);
+    assert_eq!(detail(&fixed.verify(&"a".repeat(2 << 20))), "the token is too long");
+    let encode = |json: String| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json)
+    };
+    let deep = |open: &str| open.repeat(2_500);
+    let header = encode(r#"{"alg":"ES256"}"#.to_owned());
+    for (token, expected) in [
+        (
+            format!("{}.e30.AAAA", encode(deep("[")[..2_500].to_owned())),
+            "the header is not a JOSE header",
+        ),
+        (
+            format!("{}.e30.AAAA", encode(format!(r#"{{"alg":{}"#, deep("[")))),
+            "the header is not a JOSE header",
+        ),
+        (
+            format!("{header}.{}.AAAA", encode(format!(r#"{{"iss":{}"#, deep("[")))),
+            "the signature is not good",
+        ),
+    ] {
+        assert_eq!(detail(&fixed.verify(&token)), expected);
+    }
+    // Signed by the issuer, and still no number.
+    for exp in ["1e400", "[[[[1]]]]", "{}", "true"] {
+        let text = claims(&json!({})).to_string();
+        let (before, after) = text.split_once("\"exp\":").unwrap();
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        let token = fixed.signer.sign_text(&format!("{before}\"exp\":{exp}{rest}"));
+        assert!(fixed.verify(&token).starts_with("401 credentials-invalid"), "{exp}");
+    }
+}
+
+/// At the moment that `exp` names a token is over (RFC 7519 §4.1.4), but for the clock skew.
+#[test]
+fn a_token_ends_with_its_exp_and_the_clock_skew() {
+    let now = START.wall.as_secs();
+    for skew in [0, 30, 60] {
+        let fixed = Fixed::with(&FILE.replace("jwks:", &format!("clock_skew: {skew}s, jwks:")));
+        for (exp, good) in [(now - skew + 1, true), (now - skew, false), (now - skew - 1, false)] {
+            let seen = fixed.claims(&json!({ "exp": exp }));
+            assert_eq!(seen == "idp/alice", good, "{skew}s: {seen}");
+            assert!(good || seen.starts_with("401 credentials-expired"), "{seen}");
+        }
+    }
+}
+
+#[test]
+fn weak_rsa_keys_are_left_out() {
+    let signer = Signer::new("k1", Kind::Rsa);
+    let verdict = |name: &str, value: &str| {
+        let mut jwk = signer.jwk();
+        jwk[name] = value.into();
+        let world = World::default().file("jwks.json", json!({ "keys": [jwk] }).to_string());
+        world.try_auth("jwt", FILE).map(|_| ()).unwrap_err()
+    };
+    let unusable =
+        "error unusable-keys at jwt.jwks: none of 1 keys can verify a signature".to_owned();
+    let n = signer.jwk()["n"].as_str().unwrap().to_owned();
+    // 1024 bits; a public exponent of 1, of 2, of nothing.
+    assert_eq!(verdict("n", &n[..171]), unusable);
+    for e in ["AQ", "Ag", "AA", ""] {
+        assert_eq!(verdict("e", e), unusable, "e = {e}");
     }
 }
 

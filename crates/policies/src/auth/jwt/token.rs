@@ -171,10 +171,16 @@ impl Rules {
         }
         let time = |name: &str| claims.get(name).map(|value| seconds(value).ok_or(()));
         let expires = time("exp").and_then(Result::ok).ok_or("the token's `exp` is no time")?;
+        let latest = now.wall + self.clock_skew;
         match time("nbf") {
             Some(Err(())) => return Err("the token's `nbf` is no time"),
-            Some(Ok(begins)) if begins > now.wall + self.clock_skew => {
-                return Err("the token is not valid yet");
+            Some(Ok(begins)) if begins > latest => return Err("the token is not valid yet"),
+            _ => {}
+        }
+        match time("iat") {
+            Some(Err(())) => return Err("the token's `iat` is no time"),
+            Some(Ok(issued)) if issued > latest => {
+                return Err("the token was issued in the future");
             }
             _ => {}
         }
