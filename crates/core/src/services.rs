@@ -36,8 +36,8 @@ pub struct Fetch {
     pub body_bytes_max: usize,
     /// PEM of the authorities to trust instead of the system's.
     pub ca: Option<Arc<[u8]>>,
-    /// Keep the last good answer on disk and give it when the destination is down.
-    pub keep_last_good: bool,
+    /// Keep the last answer that this calls good on disk, and give it when there is no good one.
+    pub keep_last_good: Option<fn(&[u8]) -> bool>,
 }
 
 impl Fetch {
@@ -51,7 +51,7 @@ impl Fetch {
             timeout: Duration::from_secs(5),
             body_bytes_max: 1 << 20,
             ca: None,
-            keep_last_good: false,
+            keep_last_good: None,
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct Fetched {
     pub status: StatusCode,
     pub content_type: Option<String>,
     pub body: Bytes,
-    /// From the disk, because the destination did not answer.
+    /// From the disk, because the destination gave no good answer.
     pub stale: bool,
 }
 

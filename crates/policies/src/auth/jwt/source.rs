@@ -211,7 +211,8 @@ impl Keys {
             Location::Url(url) => (url.clone(), false),
             Location::Discovery { issuer } => self.discover(issuer, services).await?,
         };
-        let fetched = self.get(&url, services).await?;
+        let good = |text: &[u8]| KeySet::parse(text, 0).is_ok();
+        let fetched = self.get(&url, good, services).await?;
         Ok(Fetched { stale: stale || fetched.stale, ..fetched })
     }
 
@@ -221,13 +222,9 @@ impl Keys {
         issuer: &str,
         services: &dyn Services,
     ) -> Result<(String, bool), String> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            issuer: String,
-            jwks_uri: String,
-        }
         let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let fetched = self.get(&url, services).await?;
+        let good = |text: &[u8]| serde_json::from_slice::<Metadata>(text).is_ok();
+        let fetched = self.get(&url, good, services).await?;
         let metadata: Metadata = serde_json::from_slice(&fetched.text)
             .map_err(|error| format!("{url}: not a discovery document: {error}"))?;
         if metadata.issuer != issuer {
@@ -240,11 +237,16 @@ impl Keys {
         Ok((metadata.jwks_uri, fetched.stale))
     }
 
-    async fn get(&self, url: &str, services: &dyn Services) -> Result<Fetched, String> {
+    async fn get(
+        &self,
+        url: &str,
+        good: fn(&[u8]) -> bool,
+        services: &dyn Services,
+    ) -> Result<Fetched, String> {
         let fetch = Fetch {
             fields: vec![("accept".to_owned(), "application/json".to_owned())],
             ca: self.ca.clone(),
-            keep_last_good: true,
+            keep_last_good: Some(good),
             ..Fetch::get(url)
         };
         let answer = services.fetch(fetch).await.map_err(|error| error.to_string())?;
@@ -253,6 +255,13 @@ impl Keys {
             status => Err(format!("{url} answers {}", status.as_u16())),
         }
     }
+}
+
+/// What is read of a discovery document.
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
 }
 
 /// Whether keys may come from there: nobody on the way can have changed them.
