@@ -71,7 +71,9 @@ fn permit(entrance: &Entrance, fields: &HeaderMap) -> Result<(), (StatusCode, &'
     if matches!(entrance.access, Access::Socket) {
         return Ok(());
     }
-    if fields.contains_key(header::ORIGIN) {
+    // `none`: somebody has typed the address.
+    let site = fields.get("sec-fetch-site").is_some_and(|site| site != "none");
+    if site || fields.contains_key(header::ORIGIN) {
         return Err((StatusCode::FORBIDDEN, "requests of web pages are refused"));
     }
     // Probes that the operator has opened to a network are scraped by whatever name they have

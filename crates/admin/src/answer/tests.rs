@@ -163,6 +163,10 @@ fn web_pages_are_kept_out() {
     let page = [("host", "127.0.0.1"), ("origin", "https://evil.example")];
     assert_eq!(status(&probes, &page), 403);
     assert_eq!(status(&on_network(), &page), 403);
+    for (site, expected) in [("cross-site", 403), ("same-site", 403), ("none", 200)] {
+        let fields = [("host", "127.0.0.1"), ("sec-fetch-site", site)];
+        assert_eq!(status(&probes, &fields), expected, "{site}");
+    }
     assert_eq!(status(&on_network(), &[("host", "gateway.internal:9901")]), 200);
     let token = Entrance { access: Access::Token("s3cret".to_owned()), ..on_network() };
     let named = [("host", "gateway.internal"), ("authorization", "Bearer s3cret")];
