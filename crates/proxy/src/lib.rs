@@ -31,6 +31,7 @@ mod h2_guard;
 mod h2_head;
 mod io;
 mod listener;
+mod max_forwards;
 mod outbox;
 mod pool;
 mod prepare;

@@ -21,6 +21,7 @@ use crate::finish::finish;
 use crate::forward::{Arrived, forward};
 use crate::gateway::Active;
 use crate::listener::Place;
+use crate::max_forwards;
 use crate::slot::Slot;
 use crate::watch::Watch;
 use crate::wire::Progress;
@@ -93,6 +94,9 @@ async fn answer<C: Client>(
             return Err(ClientError::Refused(Problem::new(codes::INTERNAL)));
         }
     };
+    if let Some(reply) = max_forwards::spend(&mut exchange.request) {
+        return Ok(Answer::Here(reply));
+    }
     trip.backend = Some(usize::from(number));
     let backend = &snapshot.backends[usize::from(number)];
     let route = &snapshot.routes[route];

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use portcullis_testkit::backend::response;
-use portcullis_testkit::{Answer, Backend, Client, Cut, Protocol, Request, TestGateway};
+use portcullis_testkit::{Answer, Backend, Client, Cut, Protocol, Request, Setup, TestGateway};
 
 use crate::{everything_to, to};
 
@@ -257,4 +257,52 @@ async fn bodies_that_nobody_reads_do_not_use_up_a_connection() {
     }
     let answer = client.send(Request::post("/open", vec![b'x'; 50_000])).await.unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, 50_000));
+}
+
+#[tokio::test]
+async fn max_forwards_is_counted_down_for_options() {
+    let backend = Backend::echo().await;
+    let gateway = to(&backend).start();
+    for protocol in Protocol::ALL {
+        for (method, said, passed) in [
+            ("OPTIONS", &["5"][..], Some("4")),
+            ("OPTIONS", &["1"], Some("0")),
+            ("OPTIONS", &["0"], None),
+            ("OPTIONS", &["000"], None),
+            ("OPTIONS", &["99999999999999999999"], Some("18446744073709551614")),
+            ("OPTIONS", &["9", "many", "3"], Some("2")),
+            ("OPTIONS", &["-1"], Some("-1")),
+            ("GET", &["0"], Some("0")),
+        ] {
+            let mut request = Request::get("/");
+            request.method = method.to_owned();
+            let request =
+                said.iter().fold(request, |request, said| request.field("max-forwards", said));
+            let before = backend.requests().len();
+            let answer = ask(&gateway, protocol, request).await.unwrap();
+            match passed {
+                None => {
+                    assert_eq!(answer.status, 204, "{protocol:?} {said:?}");
+                    assert_eq!(backend.requests().len(), before, "{protocol:?} {said:?}");
+                }
+                Some(passed) => {
+                    assert_eq!(answer.status, 200, "{protocol:?} {said:?}");
+                    assert_eq!(backend.last().field("max-forwards"), Some(passed), "{protocol:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn max_forwards_is_no_way_around_a_policy() {
+    let backend = Backend::echo().await;
+    let policy = "test_ask: 'http://world/answer', public:";
+    let gateway = Setup::new(&everything_to(&backend).replace("public:", policy)).start();
+    for protocol in Protocol::ALL {
+        let mut request = Request::get("/").field("max-forwards", "0");
+        request.method = "OPTIONS".to_owned();
+        let answer = ask(&gateway, protocol, request).await.unwrap();
+        assert_eq!((answer.status, &*answer.problem()), (503, "keys-unavailable"), "{protocol:?}");
+    }
 }
