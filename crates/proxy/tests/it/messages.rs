@@ -128,7 +128,7 @@ async fn large_bodies_pass_both_ways() {
     const BYTES: usize = 8 << 20;
     let backend = Backend::echo().await;
     let text = everything_to(&backend).replace("public:", "body_max: 8MiB, public:");
-    let gateway = portcullis_testkit::Setup::new(&text).start();
+    let gateway = Setup::new(&text).start();
     let body: Vec<u8> = (0..BYTES).map(|i| (i % 251) as u8).collect();
     let body = Bytes::from(body);
     for protocol in Protocol::ALL {
@@ -147,7 +147,7 @@ async fn large_bodies_pass_both_ways() {
 async fn a_body_that_is_too_large_is_a_413() {
     let backend = Backend::echo().await;
     let text = everything_to(&backend).replace("public:", "body_max: 10B, public:");
-    let gateway = portcullis_testkit::Setup::new(&text).start();
+    let gateway = Setup::new(&text).start();
     for protocol in Protocol::ALL {
         let most = ask(&gateway, protocol, Request::post("/", "0123456789")).await.unwrap();
         assert_eq!(most.status, 200);
@@ -173,7 +173,7 @@ async fn a_body_that_is_too_large_is_a_413() {
 async fn a_problem_says_what_and_which_request() {
     let backend = Backend::always(response(200, "never")).await;
     let text = everything_to(&backend).replace("/**", "/served/**");
-    let gateway = portcullis_testkit::Setup::new(&text).start();
+    let gateway = Setup::new(&text).start();
     for protocol in Protocol::ALL {
         let answer = ask(&gateway, protocol, Request::get("/elsewhere")).await.unwrap();
         assert_eq!(answer.status, 404, "{protocol:?}");
@@ -248,7 +248,7 @@ async fn bodies_that_nobody_reads_do_not_use_up_a_connection() {
         "backends:",
         "  open: { match: /open, public: \"a test\", to: backend }\nbackends:",
     );
-    let gateway = portcullis_testkit::Setup::new(&text).start();
+    let gateway = Setup::new(&text).start();
     let mut client = Client::connect(&gateway, Protocol::H2).await;
     // Five times the window of the connection.
     for _ in 0..100 {
