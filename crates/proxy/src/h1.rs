@@ -168,7 +168,8 @@ impl H1 {
     /// Looks at the bytes at hand; `None` asks for more.
     fn parse(&mut self, worker: &Rc<Worker>) -> Option<Next> {
         let bytes = self.wire.inbox.bytes();
-        if self.fresh && self.place.listener().http2 {
+        // With TLS only ALPN says so (RFC 9113 §3.2).
+        if self.fresh && self.facts.tls.is_none() && self.place.listener().http2 {
             let seen = bytes.len().min(PREFACE.len());
             if bytes[..seen] == PREFACE[..seen] {
                 return (seen == PREFACE.len()).then_some(Next::Http2);

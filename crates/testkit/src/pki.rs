@@ -30,12 +30,19 @@ impl Default for Pki {
 impl Pki {
     #[must_use]
     pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a leaf that is changed before it is signed.
+    #[must_use]
+    pub fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
         let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
         let names = [SERVER_NAME, "*.example.com", "127.0.0.1"].map(str::to_owned);
-        let leaf = CertificateParams::new(names).unwrap();
+        let mut leaf = CertificateParams::new(names).unwrap();
+        change(&mut leaf);
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.signed_by(&key, &issuer).unwrap();
         Self { ca: issuer.pem(), certificate: certificate.pem(), key: key.serialize_pem() }
