@@ -186,4 +186,15 @@ mod tests {
         assert_eq!(&*files.read("file:key").unwrap(), b"secret");
         assert!(files.read("secret").unwrap_err().contains("neither"));
     }
+
+    #[test]
+    fn a_file_that_is_too_large_or_no_text_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("portcullis.yaml");
+        let refusal = || Files::new(&config).texts().unwrap_err().to_string();
+        std::fs::write(&config, b"a: \x80\xff\0").unwrap();
+        assert!(refusal().contains("invalid utf-8"), "{}", refusal());
+        std::fs::File::create(&config).unwrap().set_len(100 << 20).unwrap();
+        assert!(refusal().contains("larger than 16 MiB"), "{}", refusal());
+    }
 }
