@@ -1,6 +1,6 @@
 //! A connection to an endpoint as an HTTP/2 client, by the `h2` crate, and one stream of it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -47,12 +47,11 @@ pub(crate) struct Shared {
     used: Cell<bool>,
     /// When it was last given a stream; between streams, since when it is idle.
     touched: Cell<Duration>,
-    /// Those who wait for the peer's settings.
-    waiting: Rc<RefCell<Vec<Waker>>>,
 }
 
 impl Shared {
-    /// Says hello and leaves the connection's own work to a task, which ends with the connection.
+    /// Says hello, waits for the peer's settings, and leaves the connection's own work to a task,
+    /// which ends with the connection.
     pub(crate) async fn open(
         io: Io,
         endpoint: Arc<Endpoint>,
@@ -66,16 +65,19 @@ impl Shared {
             .initial_connection_window_size(WINDOW_CONNECTION)
             .max_header_list_size(HEAD_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER)
-            .data_frame_budget(SMALL_FRAMES);
+            .data_frame_budget(SMALL_FRAMES)
+            // How many streams the peer takes is in its settings. Before, each one more than that
+            // would be refused.
+            .initial_max_send_streams(0);
         let (send, mut connection) = builder.handshake::<_, Bytes>(io).await?;
-        let waiting = Rc::new(RefCell::new(Vec::<Waker>::new()));
-        let told = Rc::clone(&waiting);
-        tokio::task::spawn_local(poll_fn(move |cx| {
-            // Each stream learns of the end by itself.
-            let over = Pin::new(&mut connection).poll(cx).map(drop);
-            told.borrow_mut().drain(..).for_each(Waker::wake);
-            over
-        }));
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Pending if send.current_max_send_streams() == 0 => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+            over @ Poll::Ready(_) => over,
+        })
+        .await?;
+        // Each stream learns of the end by itself.
+        tokio::task::spawn_local(async { drop(connection.await) });
         Ok(Rc::new(Self {
             send,
             endpoint,
@@ -84,7 +86,6 @@ impl Shared {
             streams: Cell::new(0),
             used: Cell::new(false),
             touched: Cell::default(),
-            waiting,
         }))
     }
 
@@ -154,14 +155,9 @@ impl Stream {
         &self.shared.endpoint
     }
 
-    /// Ready when the backend has said that it takes WebSocket on its connections. One that does
-    /// not says nothing of it.
-    pub(crate) fn poll_takes_connect(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.shared.send.is_extended_connect_protocol_enabled() {
-            return Poll::Ready(());
-        }
-        self.shared.waiting.borrow_mut().push(cx.waker().clone());
-        Poll::Pending
+    /// Whether the backend has said that it takes WebSocket on its connections.
+    pub(crate) fn takes_connect(&self) -> bool {
+        self.shared.send.is_extended_connect_protocol_enabled()
     }
 
     pub(crate) fn begin(&mut self, head: &RequestHead, begin: &Begin<'_>) {

@@ -21,7 +21,7 @@ use portcullis_upstream::{EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::client::{Client, ClientError};
-use crate::deadline::{Deadline, Expired, Wait};
+use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
 use crate::gateway::Active;
 use crate::prepare;
@@ -115,7 +115,7 @@ pub(crate) async fn forward<C: Client>(
         }
         slot.exchange.request.authority = authority;
         name_host(slot, backend, index);
-        let result = match accept.is_none() || takes_connect(worker, &deadline, &leg).await {
+        let result = match accept.is_none() || takes_connect(&leg) {
             true => heads(worker, client, slot, route, &mut leg, &mut upload, accept).await,
             false => Err(Failure::NoWebSocket),
         };
@@ -327,15 +327,12 @@ fn grant_websocket(slot: &mut Slot, accept: &[u8; 28]) {
     }
 }
 
-/// Waits until an HTTP/2 connection has said whether it takes WebSocket.
-async fn takes_connect(worker: &Rc<Worker>, deadline: &Deadline, leg: &Leg) -> bool {
-    let Leg::H2(stream) = leg else { return true };
-    deadline.set(Wait::Connect, worker.coarse_now() + CONTINUE);
-    poll_fn(|cx| match deadline.check(cx) {
-        Ok(()) => stream.poll_takes_connect(cx).map(|()| true),
-        Err(Expired(_)) => Poll::Ready(false),
-    })
-    .await
+/// HTTP/2 carries a WebSocket only where the backend's settings say so (RFC 8441 §3).
+fn takes_connect(leg: &Leg) -> bool {
+    match leg {
+        Leg::H1(_) => true,
+        Leg::H2(stream) => stream.takes_connect(),
+    }
 }
 
 fn refused(problem: Problem) -> ClientError {

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use bytes::Bytes;
 use h2::Reason;
 use portcullis_testkit::h2_backend::{Manner, map};
 use portcullis_testkit::{
     Backend, Client, End, H1Client, H2Backend, Pki, Protocol, Request, Setup, until,
 };
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 /// Everything goes to one endpoint, with more settings of its backend.
@@ -123,6 +125,43 @@ async fn streams_share_a_connection_and_another_is_made_when_they_run_out() {
     for asked in asking {
         assert_eq!(asked.await.unwrap().text(), "late");
     }
+}
+
+#[tokio::test]
+async fn no_stream_is_begun_before_the_backend_has_said_how_many_it_takes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("h2c://{}", listener.local_addr().unwrap());
+    let gateway = to(&url, "").workers(1).start();
+    let mut asking = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(&gateway, Protocol::H1).await;
+        asking.push(tokio::spawn(async move { client.send(Request::get("/")).await.unwrap() }));
+    }
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let (tcp, _) = listener.accept().await.unwrap();
+        if open.is_empty() {
+            // Who came second counts on the connection that is being made.
+            until("the second request", || {
+                gateway.gateway.snapshot().backends[0].capacity.pending.used() == 1
+            })
+            .await;
+        }
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(1);
+        let mut connection = builder.handshake::<_, Bytes>(tcp).await.unwrap();
+        let (_, respond) = connection.accept().await.unwrap().unwrap();
+        open.push((connection, respond));
+    }
+    for (mut connection, mut respond) in open {
+        drop(respond.send_response(http::Response::new(()), true));
+        tokio::spawn(async move { drop(connection.accept().await) });
+    }
+    for asked in asking {
+        assert_eq!(asked.await.unwrap().status, 200);
+    }
+    let repeated = r#"portcullis_backend_retries_total{backend="backend"}"#;
+    assert_eq!(gateway.metric(repeated), Some(0.0));
 }
 
 #[tokio::test]
