@@ -44,7 +44,7 @@ fn builder(limits: &ListenerLimits) -> h2::server::Builder {
         .max_concurrent_streams(limits.streams_max)
         // What is above the limit, and not absurd, is to be answered, logged and counted as any
         // other refusal is. `h2` answers what is above this by itself.
-        .max_header_list_size(limits.head_bytes_max.saturating_mul(2))
+        .max_header_list_size(1 << 30)
         .max_concurrent_reset_streams(limits.streams_max as usize)
         // The guard counts every reset, and would be told too late if this were less.
         .max_pending_accept_reset_streams(limits.frames.resets_per_minute as usize)
@@ -275,6 +275,8 @@ impl Client for H2 {
             _ if how.tunnel => None,
             _ if head.status.as_u16() == 204 => None,
             _ if *how.method == Method::HEAD || head.status.as_u16() == 304 => how.declared,
+            // A gRPC client would take it for metadata.
+            BodyLength::Empty if head.fields.get(b"grpc-status").is_some() => None,
             BodyLength::Empty => Some(0),
             BodyLength::Known(length) => Some(length),
             BodyLength::Unknown => None,
