@@ -44,7 +44,7 @@ fn builder(limits: &ListenerLimits) -> h2::server::Builder {
         .max_concurrent_streams(limits.streams_max)
         // What is above the limit, and not absurd, is to be answered, logged and counted as any
         // other refusal is. `h2` answers what is above this by itself.
-        .max_header_list_size(1 << 30)
+        .max_header_list_size(limits.head_bytes_max.saturating_mul(2))
         .max_concurrent_reset_streams(limits.streams_max as usize)
         // The guard counts every reset, and would be told too late if this were less.
         .max_pending_accept_reset_streams(limits.frames.resets_per_minute as usize)
