@@ -29,7 +29,7 @@ use crate::snapshot::CertificateFacts;
 use crate::tls::Certificates;
 
 /// A certificate that expires within this is worth a word.
-const EXPIRES_SOON: i64 = 14 * 86_400;
+const EXPIRES_SOON: i64 = 21 * 86_400;
 
 static VERSIONS: [&rustls::SupportedProtocolVersion; 2] =
     [&rustls::version::TLS13, &rustls::version::TLS12];

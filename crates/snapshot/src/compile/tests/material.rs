@@ -104,6 +104,28 @@ fn dates_warn_and_do_not_refuse() {
     "#]].assert_eq(&compiled.findings);
 }
 
+/// The clock of these tests is at 2026-06-21.
+#[test]
+fn a_certificate_that_ends_within_three_weeks_warns() {
+    let ends = |days: i64| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["a.test".to_owned()]).unwrap();
+        let now = i64::try_from(crate::testing::NOW.wall.as_secs()).unwrap();
+        let epoch = date_time_ymd(1970, 1, 1);
+        params.not_after = epoch + std::time::Duration::from_secs((now + days * 86_400) as u64);
+        let mut files = Files::default();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        files.0.insert("file:a.pem".to_owned(), certificate.into_bytes());
+        files.0.insert("file:a.key".to_owned(), key.serialize_pem().into_bytes());
+        let text = config("{ cert: \"file:a.pem\", key: \"file:a.key\" }");
+        let compiled = compiled(&text, &files);
+        assert!(compiled.snapshot.is_some());
+        compiled.findings.lines().next().unwrap_or_default().to_owned()
+    };
+    let warning = "warning[certificate-date]: the certificate expires in 20 days";
+    assert_eq!([ends(22), ends(20)], ["", warning]);
+}
+
 #[test]
 fn names_choose_certificates() {
     let text = config(
