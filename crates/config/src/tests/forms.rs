@@ -228,3 +228,51 @@ fn json_is_read_as_it_is() {
         "{\n\t\"routes\": {\"r\": {\"match\": \"\\/\\u00e9\", \"public\": \"for all\", \"to\": \"b\"}},\n\t\"workers\": 2\n}",
     );
 }
+
+#[track_caller]
+fn refused(texts: impl IntoIterator<Item = String>) {
+    for text in texts {
+        let loaded = load_files(&[("portcullis.yaml", &text)]);
+        assert!(loaded.findings.has_errors(), "{text}");
+    }
+}
+
+#[test]
+fn where_an_endpoint_cannot_be() {
+    let urls = [
+        "file:///etc/passwd",
+        "gopher://10.0.0.1",
+        "ftp://10.0.0.1",
+        "unix:relative",
+        "//10.0.0.1",
+        "10.0.0.1:80",
+        "http://user@10.0.0.1",
+        "http://10.0.0.1@169.254.169.254",
+        "http://10.0.0.1/path",
+        "http://10.0.0.1?query",
+        "http://10.0.0.1#part",
+        "http://10.0.0.1:0x50",
+        "http://a b",
+        "http://",
+    ];
+    refused(urls.map(|url| format!("backends: {{ a: \"{url}\" }}")));
+    let [good, listed] = ["\"http://10.0.0.1\"", "{ endpoints: [\"unix:/run/a.sock\"] }"];
+    config(&format!("backends: {{ a: {good}, b: {listed} }}"));
+}
+
+#[test]
+fn weights_that_cannot_be() {
+    let route = |to: &str| {
+        format!(
+            "routes: {{ r: {{ match: /, public: \"a test\", to: {{ {to} }} }} }}\nbackends: {{ a: \"http://a\", b: \"http://b\" }}"
+        )
+    };
+    let weights = ["-1", "1.5", ".nan", ".inf", "1e400", "4294967296", "\"1\"", "null"];
+    refused(weights.map(|weight| route(&format!("a: {weight}, b: 1"))));
+    refused([route("a: 0, b: 0"), route("")]);
+    let endpoint = |weight: &str| {
+        format!("backends: {{ a: {{ endpoints: [{{ url: \"http://a\", weight: {weight} }}] }} }}")
+    };
+    refused(weights.map(endpoint));
+    config(&route("a: 0, b: 100"));
+}

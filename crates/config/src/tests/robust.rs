@@ -139,6 +139,14 @@ fn the_good_file_is_good() {
     assert!(loaded.config.is_some(), "{}", render(&loaded.findings, &loaded.sources, false));
 }
 
+/// As a copy leaves it that was broken off.
+#[test]
+fn every_beginning_of_a_good_file() {
+    for (end, _) in GOOD.char_indices() {
+        survives(&GOOD[..end]);
+    }
+}
+
 #[test]
 fn deep_nesting_is_refused_and_not_followed() {
     for open in ["[", "{a: ", "- ", "? "] {
