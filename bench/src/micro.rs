@@ -151,7 +151,7 @@ fn log_line(times: u64) {
     let mut out = Vec::with_capacity(1024);
     let record = Record {
         time: Duration::from_millis(1_795_500_000_123),
-        request_id: "33c67f4555b4f624bfebe5307cb5c480",
+        request_id: b"33c67f4555b4f624bfebe5307cb5c480",
         trace_id: 0x9bee_23db_14ee_d48e_919e_9a60_c1ff_23b8,
         client: [192, 0, 2, 7].into(),
         identity: Some("idp/shop"),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::head::{RequestHead, Span};
+use crate::hex;
 use crate::identity::Identity;
 use crate::limit::Standing;
 use crate::now::Now;
@@ -64,10 +65,33 @@ impl Default for Exchange {
 impl Exchange {
     /// Forgets the request and keeps the memory.
     pub fn clear(&mut self) {
-        let mut request = std::mem::take(&mut self.request);
+        let Self {
+            now,
+            connection: _,
+            client_ip,
+            request_id,
+            trace,
+            request,
+            params,
+            identity,
+            request_body,
+            response_body,
+            standing,
+            random,
+            assumed,
+        } = self;
         request.clear();
-        let connection = Rc::clone(&self.connection);
-        *self = Self { request, connection, ..Self::default() };
+        *now = Now::default();
+        *client_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        *request_id = RequestId::default();
+        *trace = TraceContext::default();
+        *params = Params::default();
+        *identity = None;
+        *request_body = Bytes::new();
+        *response_body = Bytes::new();
+        *standing = None;
+        *random = 0;
+        *assumed = None;
     }
 
     /// The value that the route's template captured under this name.
@@ -128,9 +152,7 @@ impl RequestId {
     #[must_use]
     pub fn new(bits: u128) -> Self {
         let mut id = Self { text: [0; Self::LEN_MAX], len: 32 };
-        for (i, digit) in id.text[..32].iter_mut().enumerate() {
-            *digit = b"0123456789abcdef"[(bits >> (124 - 4 * i)) as usize & 15];
-        }
+        id.text[..32].copy_from_slice(&hex::of_128(bits));
         id
     }
 
@@ -146,10 +168,15 @@ impl RequestId {
         Some(id)
     }
 
+    /// Both constructors admit ASCII only.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Both constructors admit ASCII only.
-        std::str::from_utf8(&self.text[..usize::from(self.len)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.len)]
     }
 }
 

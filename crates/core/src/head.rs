@@ -132,18 +132,25 @@ impl Fields {
     /// The line is laid out as it is sent, so that an encoder can copy whole runs of lines.
     fn append_with(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(is_token(name), "field name {:?}", String::from_utf8_lossy(name));
+        let known = Known::of(name);
         let name = self.intern(name);
         self.bytes.extend_from_slice(b": ");
         let start = self.bytes.len();
         write(&mut self.bytes);
-        for byte in &mut self.bytes[start..] {
-            if !is_field_byte(*byte) {
-                *byte = b'?';
-            }
+        // Without an early end, so that many bytes are looked at at once.
+        if !self.bytes[start..].iter().fold(true, |fits, byte| fits & is_field_byte(*byte)) {
+            self.blot(start);
         }
         let value = Span::new(start, self.bytes.len());
         self.bytes.extend_from_slice(b"\r\n");
-        self.push_parsed(name, value);
+        self.list.push(Field { name, value, known, live: true });
+    }
+
+    #[cold]
+    fn blot(&mut self, start: usize) {
+        for byte in self.bytes[start..].iter_mut().filter(|byte| !is_field_byte(**byte)) {
+            *byte = b'?';
+        }
     }
 
     /// Removes all fields of that name and adds this one.
@@ -154,10 +161,11 @@ impl Fields {
 
     /// Removes all fields of that name; says whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
+        let known = Known::of(name);
         let Self { bytes, list } = self;
         let mut found = false;
-        for field in list.iter_mut().filter(|field| field.live) {
-            if field.name.of(bytes).eq_ignore_ascii_case(name) {
+        for field in list.iter_mut().filter(|field| field.live && field.known == known) {
+            if known != Known::Other || field.name.of(bytes).eq_ignore_ascii_case(name) {
                 field.live = false;
                 found = true;
             }
@@ -182,11 +190,22 @@ impl Fields {
     /// The value of the first field of that name.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let known = Known::of(name);
+        let field = self.live().find(|field| self.is_named(field, known, name))?;
+        Some(field.value.of(&self.bytes))
     }
 
+    /// The values of all fields of that name, in order.
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        let known = Known::of(name);
+        let named = self.live().filter(move |field| self.is_named(field, known, name));
+        named.map(|field| field.value.of(&self.bytes))
+    }
+
+    /// `known` is that of `name`.
+    fn is_named(&self, field: &Field, known: Known, name: &[u8]) -> bool {
+        field.known == known
+            && (known != Known::Other || field.name.of(&self.bytes).eq_ignore_ascii_case(name))
     }
 
     /// The value of the first field of that kind.

@@ -11,16 +11,6 @@ macro_rules! known {
         }
 
         impl Known {
-            /// Compares without case (RFC 9110 §5.1).
-            #[must_use]
-            pub fn of(name: &[u8]) -> Self {
-                // The first byte and the length rule out nearly everything before a comparison.
-                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name) {
-                    return Self::$variant;
-                })*
-                Self::Other
-            }
-
             /// The name in lower case; empty for `Other`.
             #[must_use]
             pub const fn name(self) -> &'static [u8] {
@@ -30,6 +20,8 @@ macro_rules! known {
                 }
             }
         }
+
+        const ALL: &[Known] = &[$(Known::$variant,)*];
     };
 }
 
@@ -66,7 +58,62 @@ known! {
     XRequestId = b"x-request-id",
 }
 
+/// Every name in a place of its own: one comparison tells whether a name is known.
+static TABLE: [(&[u8], Known); 64] = {
+    let mut table: [(&[u8], Known); 64] = [(b"", Known::Other); 64];
+    let mut i = 0;
+    while i < ALL.len() {
+        let name = ALL[i].name();
+        let place = place(name);
+        assert!(table[place].0.is_empty(), "two names in one place: change the factors");
+        table[place] = (name, ALL[i]);
+        i += 1;
+    }
+    table
+};
+
+/// The same for a name in any case.
+const fn place(name: &[u8]) -> usize {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return 0 };
+    (name.len() + (*first | 0x20) as usize * 26 + (*last | 0x20) as usize * 12) % 64
+}
+
+/// Compares without case; `lower` is in lower case. Several bytes at once, since this is done for
+/// every field of every message.
+pub(crate) fn is_same(name: &[u8], lower: &[u8]) -> bool {
+    if name.len() != lower.len() {
+        return false;
+    }
+    // What is left over is looked at together with what came before it.
+    if let (Some(last), Some(lower_last)) = (name.last_chunk(), lower.last_chunk()) {
+        let (words, _) = name.as_chunks();
+        let (lower_words, _) = lower.as_chunks();
+        let is_same = |(word, lower): (&[u8; 8], &[u8; 8])| {
+            to_lower(u64::from_ne_bytes(*word)) == u64::from_ne_bytes(*lower)
+        };
+        return words.iter().zip(lower_words).all(is_same) && is_same((last, lower_last));
+    }
+    name.iter().zip(lower).all(|(byte, lower)| byte.to_ascii_lowercase() == *lower)
+}
+
+/// Eight bytes, each as [`u8::to_ascii_lowercase`] has it.
+const fn to_lower(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let low = word & (ONES * 0x7f);
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let beyond_z = low + ONES * (0x7f - b'Z' as u64);
+    let upper = from_a & !beyond_z & !word & (ONES * 0x80);
+    word | upper >> 2
+}
+
 impl Known {
+    /// Compares without case (RFC 9110 §5.1).
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        let (known_name, known) = TABLE[place(name)];
+        if is_same(name, known_name) { known } else { Self::Other }
+    }
+
     /// Fields that concern one connection only and never travel on (RFC 9110 §7.6.1).
     #[must_use]
     pub const fn is_hop_by_hop(self) -> bool {
@@ -129,6 +176,29 @@ mod tests {
         for name in ["x-gw-identit", "xx-gw-identity", "xxgw-identity", ""] {
             assert!(!is_alias(name.as_bytes(), b"x-gw-identity"), "{name}");
         }
+    }
+
+    #[test]
+    fn words_are_lowered_like_bytes() {
+        for byte in 0..=255 {
+            let word = [byte, b'A', 0xc1, b'Z', b'@', b'[', 0xff, byte];
+            let lowered = to_lower(u64::from_ne_bytes(word)).to_ne_bytes();
+            assert_eq!(lowered, word.map(|byte| byte.to_ascii_lowercase()));
+        }
+    }
+
+    #[test]
+    fn every_name_is_known_in_any_case_and_nothing_like_it_is() {
+        for known in ALL {
+            let name = known.name();
+            assert_eq!((Known::of(name), Known::of(&name.to_ascii_uppercase())), (*known, *known));
+            for at in 0..name.len() {
+                let mut other = name.to_vec();
+                other[at] ^= 1;
+                assert_ne!(Known::of(&other), *known);
+            }
+        }
+        assert_eq!((Known::of(b""), Known::of(b"x")), (Known::Other, Known::Other));
     }
 
     #[test]

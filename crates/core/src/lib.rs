@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod finding;
 pub mod grpc;
 pub mod head;
+pub mod hex;
 pub mod identity;
 pub mod known;
 pub mod limit;

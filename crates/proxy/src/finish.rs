@@ -2,7 +2,7 @@
 //! the answer is sent; the request is counted and logged exactly once.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,7 +39,8 @@ pub(crate) async fn finish<C: Client>(
     if let Some(route) = route
         && !matches!(source, Source::Nobody)
     {
-        source = match unwound(way_up(worker, client, slot, route, source)).await {
+        let passed = unwound(pin!(way_up(worker, client, slot, route, source))).await;
+        source = match passed {
             Some(source) => source,
             None => {
                 let answer = panicked(worker, slot);
@@ -56,8 +57,9 @@ pub(crate) async fn finish<C: Client>(
         Source::Nobody => Some(Cut::Client(std::mem::take(&mut slot.trip.detail))),
         source => {
             let id = slot.exchange.request_id;
-            slot.response.fields.set(b"x-request-id", id.as_str().as_bytes());
-            match unwound(send(worker, active, client, slot, route, source)).await {
+            slot.response.fields.set(b"x-request-id", id.as_bytes());
+            let sent = unwound(pin!(send(worker, active, client, slot, route, source))).await;
+            match sent {
                 Some(sent) => sent.err(),
                 None => {
                     worker.metrics.panicked();
@@ -408,7 +410,7 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
     let backend = trip.backend.and_then(|backend| active.snapshot.backends.get(backend));
     let record = Record {
         time: exchange.now.wall,
-        request_id: exchange.request_id.as_str(),
+        request_id: exchange.request_id.as_bytes(),
         trace_id: exchange.trace.trace_id,
         client: exchange.client_ip,
         identity: identity.map(|identity| &*identity.key),

@@ -54,7 +54,7 @@ pub(crate) fn prepare(
         Version::Http2 => b"2 portcullis",
     };
     request.fields.append(b"via", via);
-    request.fields.append(b"x-request-id", exchange.request_id.as_str().as_bytes());
+    request.fields.append(b"x-request-id", exchange.request_id.as_bytes());
     trace::send(&mut request.fields, &exchange.trace);
 
     if let Some(identity) = &exchange.identity {

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -39,7 +39,7 @@ pub(crate) enum Answer {
 pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: &mut Slot) {
     let active = worker.active();
     seat(client.place(), slot);
-    let outcome = unwound(answer(worker, &active, client, slot)).await;
+    let outcome = unwound(pin!(answer(worker, &active, client, slot))).await;
     let answer = match outcome {
         Some(Ok(answer)) => answer,
         Some(Err(ClientError::Gone(reason))) => Answer::Nobody(reason),
@@ -126,9 +126,9 @@ pub(crate) fn panicked(worker: &Worker, slot: &mut Slot) -> Answer {
     refuse(slot, Problem::new(codes::INTERNAL).detail("panic"))
 }
 
-/// Runs a future; `None` if it panicked. A panic is our bug and costs one request.
-pub(crate) async fn unwound<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+/// Runs a future where it is, since they are large; `None` if it panicked. A panic is our bug and
+/// costs one request.
+pub(crate) async fn unwound<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

@@ -16,7 +16,7 @@ use portcullis_telemetry::{Log, Record, Registry, Target, trace};
 fn record() -> Record<'static> {
     Record {
         time: Duration::from_millis(1_795_512_600_125),
-        request_id: "0af7651916cd43dd8448eb211c80319c",
+        request_id: b"0af7651916cd43dd8448eb211c80319c",
         trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
         client: IpAddr::from([192, 0, 2, 7]),
         identity: Some("idp/shop"),

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use portcullis_core::hex;
+
 pub(crate) const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// `00` to `99`.
@@ -21,6 +23,17 @@ pub(crate) const fn pair(number: u64) -> [u8; 2] {
 }
 
 pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
+    // Most are small.
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
+    if number < 1_000 {
+        let [tens, units] = pair(number);
+        return match number / 100 {
+            0 => out.extend_from_slice(&[tens, units]),
+            hundreds => out.extend_from_slice(&[b'0' + hundreds as u8, tens, units]),
+        };
+    }
     // u64::MAX has 20 digits.
     let mut text = [0; 20];
     let mut at = text.len();
@@ -36,28 +49,6 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u64) {
         text[at] = b'0' + left as u8;
     }
     out.extend_from_slice(&text[at..]);
-}
-
-/// All 32 digits.
-pub(crate) const fn hex_128(number: u128) -> [u8; 32] {
-    let mut text = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        text[i] = HEX[(number >> (124 - 4 * i)) as usize & 15];
-        i += 1;
-    }
-    text
-}
-
-/// All 16 digits.
-pub(crate) const fn hex_64(number: u64) -> [u8; 16] {
-    let mut text = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        text[i] = HEX[(number >> (60 - 4 * i)) as usize & 15];
-        i += 1;
-    }
-    text
 }
 
 /// As `Display` of [`IpAddr`], which is RFC 5952.
@@ -94,7 +85,7 @@ fn push_v6(out: &mut Vec<u8>, address: Ipv6Addr) {
         if i > 0 && !out.ends_with(b"::") {
             out.push(b':');
         }
-        let digits = hex_64(u64::from(groups[i]));
+        let digits = hex::of_64(u64::from(groups[i]));
         let leading = (groups[i].leading_zeros() / 4).min(3) as usize;
         out.extend_from_slice(&digits[12 + leading..]);
         i += 1;
@@ -133,8 +124,6 @@ mod tests {
         for number in [0, 9, 10, 99, 100, 101, 999, 1000, 1_234_567, u64::MAX] {
             assert_eq!(text(|out| push_decimal(out, number)), number.to_string());
         }
-        assert_eq!(hex_128(0xab).as_slice(), format!("{:032x}", 0xab).as_bytes());
-        assert_eq!(hex_64(u64::MAX).as_slice(), b"ffffffffffffffff");
     }
 
     proptest! {

@@ -96,7 +96,7 @@ const fn acts_on_terminals(character: char) -> bool {
 
 /// How many bytes from the start need no escaping; eight are looked at at once.
 fn plain_prefix(text: &[u8]) -> usize {
-    let (words, _) = text.as_chunks::<8>();
+    let (words, rest) = text.as_chunks::<8>();
     for (i, word) in words.iter().enumerate() {
         let special = special_bytes(u64::from_le_bytes(*word));
         if special != 0 {
@@ -104,8 +104,14 @@ fn plain_prefix(text: &[u8]) -> usize {
         }
     }
     let start = words.len() * 8;
+    // What is left over is looked at together with what came before it.
+    if let Some(last) = text.last_chunk()
+        && special_bytes(u64::from_le_bytes(*last)) == 0
+    {
+        return text.len();
+    }
     let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    start + text[start..].iter().take_while(|byte| plain(byte)).count()
+    start + rest.iter().take_while(|byte| plain(byte)).count()
 }
 
 /// The high bit of each byte that is a control, a quote, a backslash, DEL or not ASCII. Bytes above

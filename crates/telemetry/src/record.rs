@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::digits::{hex_128, push_address, push_decimal};
+use portcullis_core::hex;
+
+use crate::digits::{push_address, push_decimal};
 use crate::json::push_string;
 use crate::timestamp::Stamp;
 
@@ -15,7 +17,7 @@ use crate::timestamp::Stamp;
 pub struct Record<'a> {
     /// When the head was complete, since 1970-01-01T00:00:00Z.
     pub time: Duration,
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     /// 0: none.
     pub trace_id: u128,
     /// The client's address by trusted hops.
@@ -67,10 +69,10 @@ impl Record<'_> {
         out.extend_from_slice(b"{\"time\":\"");
         out.extend_from_slice(stamp.text(self.time));
         out.extend_from_slice(b"\",\"request_id\":");
-        push_string(out, self.request_id.as_bytes());
+        push_string(out, self.request_id);
         if self.trace_id != 0 {
             out.extend_from_slice(b",\"trace_id\":\"");
-            out.extend_from_slice(&hex_128(self.trace_id));
+            out.extend_from_slice(&hex::of_128(self.trace_id));
             out.push(b'"');
         }
         out.extend_from_slice(b",\"client\":\"");
@@ -138,7 +140,7 @@ mod tests {
     fn full() -> Record<'static> {
         Record {
             time: Duration::from_millis(1_795_512_600_125),
-            request_id: "0af7651916cd43dd8448eb211c80319c",
+            request_id: b"0af7651916cd43dd8448eb211c80319c",
             trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
             client: IpAddr::from([192, 0, 2, 7]),
             identity: Some("idp/shop"),

@@ -3,9 +3,7 @@
 //! Spans are not recorded or sent anywhere here; backends see the gateway as one hop.
 
 use portcullis_core::exchange::TraceContext;
-use portcullis_core::{Fields, Known};
-
-use crate::digits::{hex_64, hex_128};
+use portcullis_core::{Fields, Known, hex};
 
 /// List members of `tracestate`; more, and it is dropped (§3.3.1.1).
 const MEMBERS_MAX: usize = 32;
@@ -60,8 +58,8 @@ pub fn child(context: &TraceContext, random: u64) -> TraceContext {
 #[must_use]
 pub fn traceparent(context: &TraceContext) -> [u8; PARENT_LEN] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    text[3..35].copy_from_slice(&hex_128(context.trace_id));
-    text[36..52].copy_from_slice(&hex_64(context.span_id));
+    text[3..35].copy_from_slice(&hex::of_128(context.trace_id));
+    text[36..52].copy_from_slice(&hex::of_64(context.span_id));
     text[PARENT_LEN - 1] = b'0' + u8::from(context.sampled);
     text
 }
