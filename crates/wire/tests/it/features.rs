@@ -49,6 +49,32 @@ async fn rl_10_rotating_forwarding_fields_are_one_client() {
 }
 
 #[tokio::test]
+async fn rl_11_the_right_most_address_that_is_not_trusted_is_the_client() {
+    let backend = Backend::echo().await;
+    let gateway = Setup::new(&format!(
+        r#"
+listeners: {{ plain: {{ bind: "127.0.0.1:0", trusted_proxies: ["127.0.0.0/8", "10.0.0.0/8"] }} }}
+routes:
+  all: {{ match: /**, public: "a test", limits: [3/m per ip], to: backend }}
+backends: {{ backend: "{}" }}
+"#,
+        backend.url()
+    ))
+    .start();
+    for real in ["203.0.113.7", "203.0.113.8"] {
+        let mut passed = 0;
+        for evil in 0..20 {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\n\
+                 X-Forwarded-For: 198.51.100.{evil}, {real}, 10.1.1.{evil}\r\n\r\n"
+            );
+            passed += usize::from(status(&gateway, request).await == 200);
+        }
+        assert_eq!(passed, 3, "{real}");
+    }
+}
+
+#[tokio::test]
 async fn rl_13_spellings_of_a_path_are_one_route() {
     let backend = Backend::echo().await;
     let gateway = Setup::new(&format!(
@@ -73,6 +99,32 @@ backends: {{ backend: "{}" }}
         }
     }
     assert_eq!(passed, 3);
+}
+
+#[tokio::test]
+async fn rl_19_a_429_says_when_and_keeps_its_word() {
+    let backend = Backend::echo().await;
+    let gateway = with("limits: [2/m per ip],", &backend);
+    let ask = async || {
+        let mut client = H1Client::connect(gateway.address("plain")).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.response("GET").await.unwrap()
+    };
+    for seconds in [0, 7] {
+        gateway.advance(Duration::from_secs(seconds)).await;
+        assert_eq!(ask().await.status, 200);
+    }
+    let refused = ask().await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.body.len() < 1024, "{}", refused.text());
+    assert!(refused.field("ratelimit").is_some() && refused.field("ratelimit-policy").is_some());
+    assert_eq!(refused.field("cache-control").unwrap_or("no-store"), "no-store");
+    let wait: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((53..=57).contains(&wait), "{wait}");
+    gateway.advance(Duration::from_secs(wait - 2)).await;
+    assert_eq!(ask().await.status, 429);
+    gateway.advance(Duration::from_secs(2)).await;
+    assert_eq!(ask().await.status, 200);
 }
 
 #[tokio::test]
@@ -107,6 +159,42 @@ async fn az_12_what_a_rewrite_makes_is_canonical() {
             _ => status.to_string(),
         };
         assert_eq!(found, target, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn az_13_what_a_client_says_is_not_expanded() {
+    let backend = Backend::echo().await;
+    let gateway = Setup::new(&format!(
+        r#"
+routes:
+  all:
+    match: "/of/{{id}}"
+    public: "a test"
+    headers: {{ request: {{ set: {{ X-Id: "${{param.id}}" }} }} }}
+    rewrite: {{ path: "/was/{{id}}" }}
+    to: backend
+backends: {{ backend: "{}" }}
+"#,
+        backend.url()
+    ))
+    .start();
+    for (path, id) in [
+        ("7", "7"),
+        ("$%7Bclient_ip%7D", "$%7Bclient_ip%7D"),
+        ("%7Bid%7D", "%7Bid%7D"),
+        ("$1$$id$0", "$1$$id$0"),
+    ] {
+        let request = format!(
+            "GET /of/{path} HTTP/1.1\r\nHost: a\r\n\
+             X-Own: ${{client_ip}} {{env.SECRET}} file:/etc/passwd env:HOME\r\n\r\n"
+        );
+        assert_eq!(status(&gateway, request).await, 200, "{path}");
+        let seen = backend.last();
+        assert_eq!(seen.line, format!("GET /was/{id} HTTP/1.1"));
+        assert_eq!(seen.field("x-id"), Some(id));
+        let own = "${client_ip} {env.SECRET} file:/etc/passwd env:HOME";
+        assert_eq!(seen.field("x-own"), Some(own));
     }
 }
 
@@ -215,4 +303,54 @@ async fn re_22_a_client_that_goes_leaves_nothing_behind() {
         assert_eq!(answer, 200, "{phase}");
         gateway.connections(0).await;
     }
+}
+
+#[tokio::test]
+async fn re_18_a_backend_that_hangs_takes_nobody_with_it() {
+    let hanging = Backend::start(|mut conversation| async move {
+        conversation.until_closed().await;
+    })
+    .await;
+    let well = Backend::echo().await;
+    let gateway = Setup::new(&format!(
+        r#"
+routes:
+  hangs: {{ match: /hangs, public: "a test", to: hanging }}
+  well: {{ match: /well, public: "a test", to: well }}
+backends:
+  hanging: {{ endpoints: ["{}"], connections_max: 5, pending_max: 5 }}
+  well: "{}"
+"#,
+        hanging.url(),
+        well.url()
+    ))
+    .start();
+    let mut waiting = Vec::new();
+    let mut busy = 0;
+    for _ in 0..60 {
+        let mut client = H1Client::connect(gateway.address("plain")).await;
+        client.send("GET /hangs HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        gateway.settle().await;
+        if waiting.len() < 10 {
+            waiting.push(client);
+        } else {
+            busy += usize::from(client.response("GET").await.unwrap().status == 503);
+        }
+        let request = "GET /well HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(status(&gateway, request).await, 200);
+    }
+    assert_eq!((busy, well.requests().len(), hanging.connections()), (50, 60, 5));
+}
+
+#[tokio::test]
+async fn lg_03_strangers_make_no_series() {
+    let backend = Backend::echo().await;
+    let gateway = with("", &backend);
+    for i in 0..300 {
+        let request =
+            format!("M{i} /p{i}?q={i} HTTP/1.1\r\nHost: h{i}.test\r\nUser-Agent: u{i}\r\n\r\n");
+        assert_eq!(status(&gateway, request).await, 200);
+    }
+    let sample = r#"portcullis_requests_total{route="all",method="other",status_class="2xx"}"#;
+    assert_eq!(gateway.metric(sample), Some(300.0));
 }

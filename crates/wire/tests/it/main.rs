@@ -6,8 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here fails the test")]
 
 mod client;
+mod credentials;
 mod features;
 mod judging;
+mod memory;
 mod recorder;
 mod relay;
 mod ring;
