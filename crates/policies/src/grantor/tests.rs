@@ -57,6 +57,23 @@ fn arrivals() -> impl Strategy<Value = Vec<u64>> {
     })
 }
 
+/// Whatever happens to the clock on the wall, a limit goes by the other one.
+#[test]
+fn the_wall_clock_does_not_count() {
+    for spec in [window(3, 60 * SECOND), bucket(3, 60 * SECOND, 3)] {
+        let grantor = Embedded::new(100);
+        let mut granted = Vec::new();
+        for (mono, wall) in
+            [(0, 9_999_999), (1, 0), (2, u32::MAX), (3, 0), (4, u32::MAX), (70, 5), (71, 0)]
+        {
+            let now =
+                Now { mono: Duration::from_secs(mono), wall: Duration::from_secs(u64::from(wall)) };
+            granted.push(grantor.take(now, LimitKey(7), &spec, 1).granted);
+        }
+        assert_eq!(granted, [1, 1, 1, 0, 0, 1, 1], "{spec:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_window_holds_more_than_the_limit(
