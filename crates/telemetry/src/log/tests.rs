@@ -9,7 +9,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn record(request_id: &str) -> Record<'_> {
     Record {
         time: Duration::from_secs(1),
-        request_id,
+        request_id: request_id.as_bytes(),
         trace_id: 0,
         client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         identity: None,
