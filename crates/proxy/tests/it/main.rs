@@ -8,6 +8,7 @@ mod deadlines;
 mod exhaustion;
 mod failures;
 mod forwarded;
+mod grpc;
 mod h2_backends;
 mod h2_guard;
 mod h2_pieces;
