@@ -1,6 +1,6 @@
 //! `examples/quickstart.yaml` between real servers: Debian's nginx behind it, and tokens of the npm
 //! package `oidc-provider` by discovery. Both are started here, on free ports; `cargo xtask test`
-//! installs what is missing.
+//! installs what is missing. And OpenSSL, which nodejs brings, as a client.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -134,6 +134,24 @@ fn oidc_provider(dir: &Path) -> (Server, u16) {
     (server, port)
 }
 
+/// The gateway with `portcullis.yaml` in this folder, and the port of its first listener.
+fn gateway(dir: &Path) -> (Server, u16) {
+    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("run")
+        .current_dir(dir)
+        .env("XDG_STATE_HOME", dir)
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut gateway = Server(child);
+    let mut output = BufReader::new(gateway.0.stderr.take().unwrap());
+    let line = await_line(&mut output, "listening");
+    let digits = line.split("127.0.0.1:").nth(1).unwrap();
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
+    (gateway, digits[..end].parse().unwrap())
+}
+
 /// An access token by the client credentials grant (RFC 6749 §4.4).
 fn token(port: u16) -> String {
     let form = "grant_type=client_credentials&scope=orders%3Aread";
@@ -160,20 +178,7 @@ fn the_quick_start_between_nginx_and_a_real_issuer() {
         .replace("http://127.0.0.1:9000", &format!("http://127.0.0.1:{nginx_port}"));
     let config = dir.path().join("portcullis.yaml");
     std::fs::write(&config, format!("{text}\nprobes: off\naccess_log: off\n")).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(["run", "-c"])
-        .arg(&config)
-        .env("XDG_STATE_HOME", dir.path())
-        .env("NO_COLOR", "1")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut gateway = Server(child);
-    let mut output = BufReader::new(gateway.0.stderr.take().unwrap());
-    let line = await_line(&mut output, "listening");
-    let digits = line.split("127.0.0.1:").nth(1).unwrap();
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
-    let port: u16 = digits[..end].parse().unwrap();
+    let (_gateway, port) = gateway(dir.path());
 
     let none = ask(port, "GET", "/orders/1", &[], "");
     assert!(none.starts_with("HTTP/1.1 401 "), "{none}");
@@ -189,4 +194,43 @@ fn the_quick_start_between_nginx_and_a_real_issuer() {
     assert!(bad.starts_with("HTTP/1.1 401 "), "{bad}");
     let open = ask(port, "GET", "/status", &[], "");
     assert!(open.ends_with("ok"), "{open}");
+}
+
+const RENEGOTIATES: &str = r#"
+const socket = require('tls').connect({ host: '127.0.0.1', port: Number(process.argv[1]),
+  servername: 'localhost', rejectUnauthorized: false, maxVersion: 'TLSv1.2' });
+socket.on('error', (error) => console.log('error', error.code));
+socket.on('secureConnect', () => {
+  console.log('connected', socket.getProtocol());
+  socket.renegotiate({}, (error) => console.log(error ? 'refused' : 'renegotiated'));
+});
+socket.on('close', () => console.log('closed'));
+"#;
+
+#[test]
+fn a_client_cannot_renegotiate() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = leaf.self_signed(&key).unwrap();
+    std::fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let text = r#"
+listeners:
+  tls:
+    bind: "127.0.0.1:0"
+    tls: { certificates: [{ cert: "file:cert.pem", key: "file:key.pem" }] }
+routes: { all: { match: /**, public: "a test", respond: { status: 204 } } }
+probes: off
+access_log: off
+"#;
+    std::fs::write(dir.path().join("portcullis.yaml"), text).unwrap();
+    let (_gateway, port) = gateway(dir.path());
+    let output = Command::new("node")
+        .args(["-e", RENEGOTIATES, &port.to_string()])
+        .output()
+        .expect("Debian's package nodejs; `cargo xtask test` installs it");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.starts_with("connected TLSv1.2\n"), "{said}");
+    assert!(!said.contains("renegotiated") && said.contains("closed"), "{said}");
 }

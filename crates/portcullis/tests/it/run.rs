@@ -1,7 +1,9 @@
 //! `portcullis run`: it serves, reloads, refuses to load what is broken, and stops.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use expect_test::expect;
 
@@ -29,12 +31,29 @@ fn address(line: &str) -> String {
 }
 
 fn get(address: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    ask(TcpStream::connect(address).unwrap(), path, "")
+}
+
+/// With more fields, each with the end of its line.
+fn ask(mut stream: impl Read + Write, path: &str, fields: &str) -> String {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// The answer of the admin API, as soon as it is there: a listener is told of before it.
+#[track_caller]
+fn admin(socket: &Path, path: &str) -> String {
+    for _ in 0..100_000 {
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return ask(stream, path, "");
+        }
+        std::thread::yield_now();
+    }
+    panic!("nobody at {}", socket.display());
 }
 
 /// Asks until the answer ends so: a worker takes a configuration over between two requests.
@@ -120,4 +139,108 @@ fn the_last_lines_of_the_access_log_are_written_before_it_ends() {
     assert!(status.success(), "{status}");
     assert!(!last.iter().any(|line| line.contains("WARN")), "{}", last.join("\n"));
     assert_eq!(place.read("access.log").lines().count(), 1);
+}
+
+#[test]
+fn a_revoked_key_opens_nothing() {
+    let made = Place::with("").run(&["keys", "create", "--client", "acme", "--json"]).yes();
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let key = made["key"].as_str().unwrap();
+    let text = config("").replace("public: \"for the test\"", "auth: partners");
+    let text =
+        format!("{text}auth: {{ partners: {{ api_keys: {{ keys: \"file:keys.json\" }} }} }}\n");
+    let place = Place::with(&text);
+    place.write("keys.json", &format!("[{}]", made["entry"]));
+    let (running, address) = started(&place);
+    let status = |fields: &str| {
+        let answer = ask(TcpStream::connect(&address).unwrap(), "/hello", fields);
+        answer[9..12].to_owned()
+    };
+    let field = format!("X-Api-Key: {key}\r\n");
+    assert_eq!([status(""), status(&field)], ["401", "200"]);
+    place.write("keys.json", "[]");
+    running.logged("the new configuration serves");
+    let mut seen = String::new();
+    for _ in 0..1000 {
+        seen = status(&field);
+        if seen == "401" {
+            return;
+        }
+    }
+    panic!("still {seen}");
+}
+
+/// Certificate and key in PEM; it ends at the beginning of that year.
+fn certificate(year: i32) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    leaf.not_after = rcgen::date_time_ymd(year, 1, 1);
+    (leaf.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[test]
+fn a_new_certificate_is_taken_if_it_is_one() {
+    let ((first, key), (second, other_key)) = (certificate(2090), certificate(2020));
+    let place = Place::with("");
+    let socket = place.write("cert.pem", &first).with_file_name("admin.sock");
+    place.write("key.pem", &key);
+    let tls = "tls: { certificates: [{ cert: \"file:cert.pem\", key: \"file:key.pem\" }] }";
+    let listeners = format!("listeners: {{ tls: {{ bind: \"127.0.0.1:0\", {tls} }}, http: {{");
+    let text = config("hello").replace("listeners: { http: {", &listeners);
+    let text = text.replace("match:", "on: [http, tls], match:");
+    place.write("portcullis.yaml", &format!("{text}admin: \"unix:{}\"\n", socket.display()));
+    let running = place.start(&["run"]);
+    let address = loop {
+        let line = running.logged("listening");
+        if line.contains("http") {
+            break address(&line);
+        }
+    };
+    // The number comes a moment after the line that tells of it.
+    let becomes_number = |sample: &str, number: f64| {
+        let mut seen = String::new();
+        for _ in 0..1000 {
+            let text = admin(&socket, "/metrics");
+            let line = text.lines().find_map(|line| line.strip_prefix(sample));
+            seen = line.unwrap_or("none").trim().to_owned();
+            if seen.parse() == Ok(number) {
+                return;
+            }
+        }
+        panic!("{sample} {seen}");
+    };
+    let refused = r#"portcullis_reloads_total{result="failed"}"#;
+    let expiry =
+        r#"portcullis_tls_certificate_expiry_timestamp_seconds{certificate="tls file:cert.pem"}"#;
+    let (of_2090, of_2020) = (3_786_912_000.0, 1_577_836_800.0);
+    becomes_number(expiry, of_2090);
+    // One without the other, and what is no certificate: the old pair serves on.
+    for (broken, times) in [(&*second, 1.0), ("nonsense", 2.0)] {
+        place.write("cert.pem", broken);
+        running.logged("ERROR");
+        becomes_number(refused, times);
+        assert!(admin(&socket, "/ready").starts_with("HTTP/1.1 200 "));
+        assert!(get(&address, "/hello").ends_with("hello"));
+    }
+    // An expired one is loud and serves.
+    place.write("key.pem", &other_key);
+    place.write("cert.pem", &second);
+    running.logged("the new configuration serves");
+    becomes_number(expiry, of_2020);
+    assert!(get(&address, "/hello").ends_with("hello"));
+}
+
+#[test]
+fn nothing_of_the_admin_api_is_on_a_listener() {
+    let place = Place::with("");
+    let socket = place.write("empty", "").with_file_name("admin.sock");
+    let text = format!("{}admin: \"unix:{}\"\n", config("hello"), socket.display());
+    place.write("portcullis.yaml", &text);
+    let (_running, address) = started(&place);
+    for path in ["/healthz", "/ready", "/metrics", "/config", "/routes", "/version"] {
+        let inside = admin(&socket, path);
+        assert!(inside.starts_with("HTTP/1.1 200 "), "{inside}");
+        let outside = get(&address, path);
+        assert!(outside.starts_with("HTTP/1.1 404 "), "{outside}");
+    }
 }
