@@ -8,6 +8,8 @@ mod dependencies;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod features;
+#[cfg(test)]
 mod imports;
 #[cfg(test)]
 mod licence;

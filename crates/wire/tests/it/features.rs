@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use portcullis_testkit::backend::Conversation;
-use portcullis_testkit::{Backend, H1Client, Setup, TestGateway, until};
+use portcullis_testkit::{Backend, Client, H1Client, Protocol, Request, Setup, TestGateway, until};
 
 /// One route that has these settings, to this backend.
 fn with(settings: &str, backend: &Backend) -> TestGateway {
@@ -302,6 +302,40 @@ async fn re_22_a_client_that_goes_leaves_nothing_behind() {
         let answer = status(&gateway, "GET /now HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(answer, 200, "{phase}");
         gateway.connections(0).await;
+    }
+}
+
+/// Answers GET, and resets whatever else comes in the middle of its body.
+async fn reset_bodies(mut conversation: Conversation, begun: Arc<AtomicUsize>) {
+    while let Some(head) = conversation.head().await {
+        if head.line.starts_with("GET ") {
+            conversation.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            continue;
+        }
+        begun.fetch_add(1, SeqCst);
+        let mut taken = 0;
+        while taken < 100_000 {
+            taken += conversation.arrived().await.len();
+        }
+        return;
+    }
+}
+
+#[tokio::test]
+async fn re_06_a_body_that_has_begun_is_not_sent_again() {
+    let begun = Arc::new(AtomicUsize::new(0));
+    let inside = Arc::clone(&begun);
+    let backend =
+        Backend::start(move |conversation| reset_bodies(conversation, Arc::clone(&inside))).await;
+    let gateway = with("body_max: 20MiB,", &backend);
+    for (i, protocol) in Protocol::ALL.into_iter().enumerate() {
+        let mut client = Client::connect(&gateway, protocol).await;
+        assert_eq!(client.send(Request::get("/")).await.unwrap().status, 200);
+        let body = vec![b'x'; 10 << 20];
+        let request = Request { method: "PUT".to_owned(), ..Request::post("/", body) };
+        let answer = client.send(request).await.unwrap();
+        assert_eq!((answer.status, &*answer.problem()), (502, "backend-closed"), "{protocol:?}");
+        assert_eq!(begun.load(SeqCst), i + 1, "{protocol:?}");
     }
 }
 
