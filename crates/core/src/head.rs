@@ -107,19 +107,27 @@ impl Fields {
     /// A byte that may not stand in a field value (CR, LF, NUL and the other controls, RFC 9110
     /// §5.5) is written as `?`, so that no edit can end a line and begin another.
     pub fn append(&mut self, name: &[u8], value: &[u8]) {
-        self.append_with(name, |bytes| bytes.extend_from_slice(value));
+        self.append_line(Known::of(name), name, |bytes| bytes.extend_from_slice(value));
     }
 
-    /// [`Self::append`] with a value that lies in this head already.
-    pub fn append_span(&mut self, name: &[u8], value: Span) {
-        self.append_with(name, |bytes| {
+    /// [`Self::append`] to a name that is known.
+    ///
+    /// # Panics
+    /// In tests, for [`Known::Other`], which has no name.
+    pub fn append_known(&mut self, known: Known, value: &[u8]) {
+        self.append_line(known, known.name(), |bytes| bytes.extend_from_slice(value));
+    }
+
+    /// [`Self::append_known`] with a value that lies in this head already.
+    pub fn append_span(&mut self, known: Known, value: Span) {
+        self.append_line(known, known.name(), |bytes| {
             bytes.extend_from_within(value.start as usize..value.end());
         });
     }
 
     /// [`Self::append`] with a value made of parts.
     pub fn append_joined(&mut self, name: &[u8], parts: &[String], between: &[u8]) {
-        self.append_with(name, |bytes| {
+        self.append_line(Known::of(name), name, |bytes| {
             for (i, part) in parts.iter().enumerate() {
                 if i > 0 {
                     bytes.extend_from_slice(between);
@@ -130,15 +138,13 @@ impl Fields {
     }
 
     /// The line is laid out as it is sent, so that an encoder can copy whole runs of lines.
-    fn append_with(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+    fn append_line(&mut self, known: Known, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         debug_assert!(is_token(name), "field name {:?}", String::from_utf8_lossy(name));
-        let known = Known::of(name);
         let name = self.intern(name);
         self.bytes.extend_from_slice(b": ");
         let start = self.bytes.len();
         write(&mut self.bytes);
-        // Without an early end, so that many bytes are looked at at once.
-        if !self.bytes[start..].iter().fold(true, |fits, byte| fits & is_field_byte(*byte)) {
+        if !is_field_text(&self.bytes[start..]) {
             self.blot(start);
         }
         let value = Span::new(start, self.bytes.len());
@@ -412,9 +418,37 @@ pub const fn is_field_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
 
+/// Whether all of a text may stand in a field value; eight bytes are looked at at once.
+fn is_field_text(text: &[u8]) -> bool {
+    /// The high bit of each byte that is a control; of those above the lowest one, perhaps others.
+    const fn controls(word: u64) -> u64 {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        let delete = word ^ (ONES * 0x7f);
+        let below = word.wrapping_sub(ONES * 0x20) & !word;
+        (below | (delete.wrapping_sub(ONES) & !delete)) & (ONES * 0x80)
+    }
+    let (words, rest) = text.as_chunks::<8>();
+    let fits = |word: &[u8; 8]| {
+        controls(u64::from_ne_bytes(*word)) == 0 || word.iter().all(|byte| is_field_byte(*byte))
+    };
+    words.iter().all(fits) && rest.iter().all(|byte| is_field_byte(*byte))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn eight_bytes_at_once_fit_as_one_by_one(
+            text in prop::collection::vec(prop_oneof![20 => 0x20..=0x7eu8, 1 => any::<u8>()], 0..24),
+        ) {
+            let fits = text.iter().all(|byte| is_field_byte(*byte));
+            prop_assert_eq!(is_field_text(&text), fits);
+        }
+    }
 
     #[test]
     fn an_edit_cannot_split_a_message() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::policy::{BodyUse, ReplyBody};
-use portcullis_core::{BodyLength, Problem, Step, Version, codes};
+use portcullis_core::{BodyLength, Known, Problem, Step, Version, codes};
 use portcullis_snapshot::Route;
 use portcullis_telemetry::metrics::{Observation, RouteSeries};
 use portcullis_telemetry::record::Record;
@@ -57,7 +57,8 @@ pub(crate) async fn finish<C: Client>(
         Source::Nobody => Some(Cut::Client(std::mem::take(&mut slot.trip.detail))),
         source => {
             let id = slot.exchange.request_id;
-            slot.response.fields.set(b"x-request-id", id.as_bytes());
+            slot.response.fields.remove_known(Known::XRequestId);
+            slot.response.fields.append_known(Known::XRequestId, id.as_bytes());
             let sent = unwound(pin!(send(worker, active, client, slot, route, source))).await;
             match sent {
                 Some(sent) => sent.err(),

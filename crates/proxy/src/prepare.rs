@@ -53,8 +53,8 @@ pub(crate) fn prepare(
         Version::Http11 => b"1.1 portcullis",
         Version::Http2 => b"2 portcullis",
     };
-    request.fields.append(b"via", via);
-    request.fields.append(b"x-request-id", exchange.request_id.as_bytes());
+    request.fields.append_known(Known::Via, via);
+    request.fields.append_known(Known::XRequestId, exchange.request_id.as_bytes());
     trace::send(&mut request.fields, &exchange.trace);
 
     if let Some(identity) = &exchange.identity {
@@ -79,13 +79,13 @@ fn tell_origin(request: &mut RequestHead, peer: IpAddr, told: Option<&Told>, for
     let host = told.and_then(|told| told.host.as_deref());
     let host = host.map_or(request.authority, |host| fields.intern(host));
     match told {
-        None => fields.append(b"x-forwarded-for", text),
-        Some(told) => fields.append(b"x-forwarded-for", &[&told.list, text].concat()),
+        None => fields.append_known(Known::XForwardedFor, text),
+        Some(told) => fields.append_known(Known::XForwardedFor, &[&told.list, text].concat()),
     }
-    fields.append(b"x-forwarded-proto", proto.as_bytes());
+    fields.append_known(Known::XForwardedProto, proto.as_bytes());
     // HTTP/1.0 may name no host.
     if !host.is_empty() {
-        fields.append_span(b"x-forwarded-host", host);
+        fields.append_span(Known::XForwardedHost, host);
     }
     if let Some(port) = told.and_then(|told| told.port) {
         fields.append(b"x-forwarded-port", port.to_string().as_bytes());

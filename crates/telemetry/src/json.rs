@@ -11,8 +11,14 @@ pub const TEXT_BYTES_MAX: usize = 2_048;
 
 /// Appends `text` as a JSON string, with its quotes.
 pub fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    if text.len() <= TEXT_BYTES_MAX {
+    if is_plain(text) {
+        out.extend_from_slice(&text[..text.len().min(TEXT_BYTES_MAX)]);
+        if text.len() > TEXT_BYTES_MAX {
+            out.extend_from_slice("…".as_bytes());
+        }
+    } else if text.len() <= TEXT_BYTES_MAX {
         push_escaped(out, text);
     } else {
         push_escaped(out, &text[..char_start(text, TEXT_BYTES_MAX)]);
@@ -103,15 +109,20 @@ fn plain_prefix(text: &[u8]) -> usize {
             return i * 8 + special.trailing_zeros() as usize / 8;
         }
     }
-    let start = words.len() * 8;
+    words.len() * 8 + rest.iter().take_while(|byte| is_plain_byte(**byte)).count()
+}
+
+const fn is_plain_byte(byte: u8) -> bool {
+    matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')
+}
+
+/// Whether nothing needs escaping, as in nearly every text.
+fn is_plain(text: &[u8]) -> bool {
     // What is left over is looked at together with what came before it.
-    if let Some(last) = text.last_chunk()
-        && special_bytes(u64::from_le_bytes(*last)) == 0
-    {
-        return text.len();
-    }
-    let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
-    start + rest.iter().take_while(|byte| plain(byte)).count()
+    let Some(last) = text.last_chunk() else { return text.iter().all(|b| is_plain_byte(*b)) };
+    let (words, _) = text.as_chunks();
+    let is_plain = |word: &[u8; 8]| special_bytes(u64::from_le_bytes(*word)) == 0;
+    words.iter().all(is_plain) && is_plain(last)
 }
 
 /// The high bit of each byte that is a control, a quote, a backslash, DEL or not ASCII. Bytes above
@@ -201,6 +212,7 @@ mod tests {
             let plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\');
             let wanted = word.iter().take_while(|byte| plain(byte)).count();
             prop_assert_eq!(plain_prefix(&word), wanted);
+            prop_assert_eq!(is_plain(&[b"a", &word[..]].concat()), wanted == 8);
         }
     }
 }

@@ -42,7 +42,8 @@ pub fn receive(fields: &Fields, random: Randomness, sampled: bool) -> TraceConte
 /// Writes the context into the head that goes to the backend. `tracestate` is passed on as it came
 /// while the trace is the caller's and the state is within bounds; otherwise it is removed whole.
 pub fn send(fields: &mut Fields, context: &TraceContext) {
-    fields.set(b"traceparent", &traceparent(context));
+    fields.remove_known(Known::Traceparent);
+    fields.append_known(Known::Traceparent, &traceparent(context));
     if context.parent_id == 0 || !is_state_sound(fields) {
         fields.remove_known(Known::Tracestate);
     }
