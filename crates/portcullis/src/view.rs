@@ -46,12 +46,23 @@ impl portcullis_admin::View for View {
     fn metrics(&self, out: &mut String) {
         let mut exposition = Exposition::new();
         self.metrics.collect(&mut exposition);
+        let now = self.gateway.world().clock().mono();
         for backend in &self.gateway.snapshot().backends {
+            let name = &*backend.name;
+            let capacity = &backend.capacity;
+            exposition.gauge(Metric::PoolPending, &[name], f64::from(capacity.pending.used()));
+            for (limit, counter) in
+                [("connections_max", &capacity.connections), ("pending_max", &capacity.pending)]
+            {
+                exposition.count(Metric::PoolLimitHits, &[name, limit], counter.refused());
+            }
             for member in backend.balancer.members() {
                 let endpoint = &member.endpoint;
-                let labels = [&*backend.name, endpoint.url()];
+                let labels = [name, endpoint.url()];
                 let up = f64::from(u8::from(endpoint.health() != Health::Down));
                 exposition.gauge(Metric::EndpointUp, &labels, up);
+                let aside = f64::from(u8::from(endpoint.is_aside(now)));
+                exposition.gauge(Metric::EndpointAside, &labels, aside);
                 let flying = f64::from(endpoint.in_flight());
                 exposition.gauge(Metric::EndpointInFlight, &labels, flying);
                 exposition.count(Metric::EndpointRequests, &labels, endpoint.requests());

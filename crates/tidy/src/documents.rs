@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::workspace::{Source, markdown_files, read, root, rust_files};
+use crate::workspace::{Source, has_word, markdown_files, read, root, rust_files};
 
 const SUMMARY: &str = "docs/SUMMARY.md";
 
@@ -85,6 +85,25 @@ fn each_metric_and_log_field_is_documented() {
         count += 1;
     }
     assert!(count > 60, "only {count} names were read");
+}
+
+/// A metric that is written down and that nobody reports is an alert that never comes.
+#[test]
+fn each_metric_is_reported() {
+    let names = read("crates/telemetry/src/metrics/names.rs");
+    let table = names.split("\nmetrics! {").nth(1).expect("names.rs has the table `metrics!`");
+    let metrics: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| format!("Metric::{}", name.trim()))
+        .collect();
+    assert!(metrics.len() > 35, "only {} metrics were read", metrics.len());
+    let sources = rust_files("crates");
+    for metric in metrics {
+        let reports = |line: &str| has_word(line, &metric);
+        let reported = sources.iter().any(|source| source.product_lines().any(|(_, l)| reports(l)));
+        assert!(reported, "nothing reports {metric}");
+    }
 }
 
 fn is_name(text: &str) -> bool {
