@@ -1,118 +1,207 @@
-//! `cargo xtask bench quick`: how much CPU time a request costs in Portcullis and in nginx.
+//! `cargo xtask bench`: what a request costs in Portcullis and in its peers, side by side.
 //!
-//! The proxy has core 0 with one worker; the backend (nginx) and the load (wrk) have core 1. The
-//! proxies take turns (A B A B …), so a machine that grows slower meanwhile slows both. Numbers
+//! The proxy has core 0 with one worker; the backend (nginx) and the load have core 1. The proxies
+//! take turns (A B C A B C …), so a machine that grows slower meanwhile slows all of them. Numbers
 //! are medians over rounds, and ratios are taken within a round. CPU time is what the kernel says
-//! all threads of the proxy ran, divided by the requests it answered. This is outside the test
-//! command, because time is noisy on shared machines.
+//! all threads of the proxy and of its children ran, divided by the requests it answered. This is
+//! outside the test command, because time is noisy on shared machines.
 
+mod chart;
 mod idle;
-mod measure;
+mod latency;
+mod load;
+mod material;
 mod micro;
 mod peers;
+mod process;
+mod reload;
 mod report;
+mod same_work;
+mod scenarios;
 
-pub(crate) use idle::idle;
 pub(crate) use micro::micro;
 
-use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, bail};
 
-use self::measure::Sample;
-use self::peers::Peer;
+use self::peers::{PEERS, Peer};
+use self::process::Server;
+use self::report::Row;
+use self::scenarios::{SCENARIOS, Scenario};
 use crate::setup;
-use crate::steps::{cargo, command, run, step};
+use crate::steps::{cargo, run, step};
 
-/// One kind of load, the same for each proxy.
-struct Scenario {
-    name: &'static str,
-    tls: bool,
-    path: &'static str,
-}
-
-const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "HTTP/1.1, 128 B", tls: false, path: "/small" },
-    Scenario { name: "HTTP/1.1 over TLS 1.3, 128 B", tls: true, path: "/small" },
-    Scenario { name: "HTTP/1.1, 16 KiB", tls: false, path: "/large" },
-];
+/// Letters of the scenarios that are more than a load.
+const OTHERS: &str = "jklm";
 
 /// What was asked for on the command line.
 struct Plan {
+    quick: bool,
+    picture: bool,
     rounds: usize,
     seconds: u32,
-    connections: u32,
+    connections: usize,
+    letters: String,
+    peers: Vec<&'static Peer>,
 }
 
-pub(crate) fn quick(arguments: &[&str]) -> anyhow::Result<()> {
-    let plan = plan(arguments)?;
+pub(crate) fn bench(arguments: &[&str]) -> anyhow::Result<()> {
+    let plan = Plan::from(arguments)?;
     step("system packages", setup::install_for_bench)?;
     step("release build", || {
-        run(cargo(&["build", "--release", "--locked", "--package", "portcullis"]))
+        let packages = ["--package", "portcullis", "--package", "portcullis-bench"];
+        run(cargo(&[&["build", "--release", "--locked"][..], &packages].concat()))
     })?;
-    let folder = folder()?;
-    let mut results = Vec::new();
-    step("rounds", || {
-        let _backend = peers::start_backend(&folder)?;
-        for scenario in SCENARIOS {
-            results.push((scenario.name, rounds(&plan, scenario, &folder)?));
-        }
-        Ok(())
+    let folder = material::folder()?;
+    step("peers that Debian does not have", || material::environment(&folder))?;
+    let new_tokens = plan.scenarios().any(Scenario::wants_new_tokens);
+    step("tokens", || material::tokens(&plan, &folder, new_tokens))?;
+    let mut rows = Vec::new();
+    let measured = measure(&plan, &folder, &mut rows);
+    // What was measured before something failed is worth keeping.
+    if !rows.is_empty() {
+        report::write(&plan, &folder, &rows)?;
+    }
+    measured
+}
+
+fn measure(plan: &Plan, folder: &Path, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let _backend = Server::backend(folder)?;
+    step("the same work", || {
+        plan.peers.iter().try_for_each(|peer| same_work::check(peer, folder))
     })?;
-    report::print(&plan, &results)
-}
-
-fn plan(arguments: &[&str]) -> anyhow::Result<Plan> {
-    let mut plan = Plan { rounds: 3, seconds: 5, connections: 32 };
-    for pair in arguments.chunks(2) {
-        match pair {
-            ["--rounds", number] => plan.rounds = number.parse().context("--rounds")?,
-            ["--seconds", number] => plan.seconds = number.parse().context("--seconds")?,
-            ["--connections", number] => {
-                plan.connections = number.parse().context("--connections")?;
-            }
-            other => bail!("bench quick does not know {other:?}"),
+    for scenario in plan.scenarios() {
+        step(&format!("({}) {}", scenario.letter, scenario.name), || {
+            rounds(plan, scenario, folder, rows)
+        })?;
+    }
+    let others: [(char, &str, Other); 4] = [
+        ('j', "latency at fixed rates", latency::measure),
+        ('k', "idle connections", idle::measure),
+        ('l', "reloads", reload::many),
+        ('m', "start and reload", reload::times),
+    ];
+    for (letter, name, measure) in others {
+        if plan.letters.contains(letter) {
+            step(&format!("({letter}) {name}"), || measure(plan, folder, rows))?;
         }
     }
-    if plan.rounds < 3 {
-        bail!("a median of fewer than 3 rounds says nothing");
-    }
-    Ok(plan)
+    Ok(())
 }
 
-/// Where the servers keep their files, with a certificate for both.
-fn folder() -> anyhow::Result<PathBuf> {
-    let folder = crate::root().join("target/bench");
-    fs::create_dir_all(&folder)?;
-    for name in ["nginx.conf", "backend.conf", "portcullis.yaml", "idle.yaml"] {
-        fs::copy(crate::root().join("bench").join(name), folder.join(name)).context(name)?;
-    }
-    fs::write(folder.join("large.bin"), "b".repeat(16 * 1024))?;
-    let mut openssl =
-        command("openssl", &["req", "-x509", "-newkey", "ec", "-nodes", "-days", "365"]);
-    openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=bench.example"]);
-    openssl.args(["-addext", "subjectAltName=DNS:bench.example,IP:127.0.0.1"]);
-    openssl.args(["-keyout", "key.pem", "-out", "cert.pem"]).current_dir(&folder);
-    let made = openssl.output().context("openssl")?;
-    if !made.status.success() {
-        bail!("openssl: {}", String::from_utf8_lossy(&made.stderr));
-    }
-    Ok(folder)
-}
+type Other = fn(&Plan, &Path, &mut Vec<Row>) -> anyhow::Result<()>;
 
-/// One sample a peer and round: A B A B …
+/// One sample a peer and round: A B C A B C …
 fn rounds(
     plan: &Plan,
     scenario: &Scenario,
-    folder: &std::path::Path,
-) -> anyhow::Result<Vec<[Sample; 2]>> {
-    (0..plan.rounds)
-        .map(|round| {
-            println!("   {}: round {} of {}", scenario.name, round + 1, plan.rounds);
-            let ours = measure::sample(&Peer::PORTCULLIS, plan, scenario, folder)?;
-            let theirs = measure::sample(&Peer::NGINX, plan, scenario, folder)?;
-            Ok([ours, theirs])
+    folder: &Path,
+    rows: &mut Vec<Row>,
+) -> anyhow::Result<()> {
+    for round in 0..plan.rounds {
+        for peer in plan.peers_for(scenario.letter) {
+            let values = sample(peer, plan, scenario, folder)
+                .with_context(|| format!("{}: {}", peer.name, scenario.name))?;
+            rows.push(Row::new(scenario.letter, scenario.name, peer.name, round, values));
+        }
+    }
+    Ok(())
+}
+
+fn sample(
+    peer: &Peer,
+    plan: &Plan,
+    scenario: &Scenario,
+    folder: &Path,
+) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    peer.configure(folder, scenario.routes())?;
+    let server = peer.start(folder)?;
+    // Connections to the backend are open and caches warm before anything counts.
+    load::run(scenario, plan, folder, true)?;
+    let before = process::run_time_ns(server.process())?;
+    let seen = load::run(scenario, plan, folder, false)?;
+    let ran = process::run_time_ns(server.process())? - before;
+    let requests = seen.requests as f64;
+    let mut values = vec![
+        ("CPU µs", ran as f64 / 1_000.0 / requests),
+        ("requests/s", requests / seen.seconds),
+        ("RssAnon MiB", process::memory_kib(server.process())? as f64 / 1024.0),
+        ("RSS MiB", process::resident_kib(server.process())? as f64 / 1024.0),
+    ];
+    if let Some([p50, p99, p999]) = seen.latency_us {
+        values.extend([("p50 µs", p50), ("p99 µs", p99), ("p99.9 µs", p999)]);
+    }
+    Ok(values)
+}
+
+impl Plan {
+    fn from(arguments: &[&str]) -> anyhow::Result<Self> {
+        let quick = arguments.contains(&"--quick");
+        let mut plan = Self {
+            quick,
+            picture: arguments.contains(&"--picture"),
+            rounds: 3,
+            seconds: if quick { 2 } else { 5 },
+            connections: 32,
+            letters: if quick { "abcdefghikm" } else { "abcdefghijklm" }.to_owned(),
+            peers: PEERS.iter().collect(),
+        };
+        let mut words = arguments.iter().filter(|word| !["--quick", "--picture"].contains(word));
+        while let Some(word) = words.next() {
+            let value = words.next().with_context(|| format!("{word} wants a value"))?;
+            match *word {
+                "--rounds" => plan.rounds = value.parse().context("--rounds")?,
+                "--seconds" => plan.seconds = value.parse().context("--seconds")?,
+                "--connections" => plan.connections = value.parse().context("--connections")?,
+                "--only" => plan.letters = value.replace(',', ""),
+                "--peers" => plan.peers = value.split(',').map(peer).collect::<Result<_, _>>()?,
+                other => bail!("bench does not know `{other}`"),
+            }
+        }
+        let known =
+            |letter| OTHERS.contains(letter) || SCENARIOS.iter().any(|s| s.letter == letter);
+        if let Some(letter) = plan.letters.chars().find(|letter| !known(*letter)) {
+            bail!("there is no scenario `{letter}`");
+        }
+        if plan.rounds < 3 {
+            bail!("a median of fewer than 3 rounds says nothing");
+        }
+        Ok(plan)
+    }
+
+    fn scenarios(&self) -> impl Iterator<Item = &'static Scenario> {
+        SCENARIOS.iter().filter(|scenario| {
+            self.letters.contains(scenario.letter) && !(self.quick && scenario.long)
         })
-        .collect()
+    }
+
+    fn peers_for(&self, letter: char) -> impl Iterator<Item = &'static Peer> {
+        self.peers.iter().copied().filter(move |peer| peer.does(letter))
+    }
+
+    /// How many tokens have to be there where each request has one of its own: those of a warm-up
+    /// of one second and of a sample, at a rate that no proxy here comes up to.
+    fn tokens(&self) -> usize {
+        self.tokens_a_second() * (self.seconds as usize + 1)
+    }
+
+    fn tokens_a_second(&self) -> usize {
+        20_000
+    }
+}
+
+fn peer(key: &str) -> anyhow::Result<&'static Peer> {
+    PEERS.iter().find(|peer| peer.key == key).with_context(|| format!("no peer is called `{key}`"))
+}
+
+#[test]
+fn the_command_line_is_read() {
+    let plan = Plan::from(&["--quick", "--only", "a,i", "--peers", "nginx,portcullis"]).unwrap();
+    assert_eq!(plan.peers.iter().map(|peer| peer.key).collect::<Vec<_>>(), ["nginx", "portcullis"]);
+    assert_eq!(plan.scenarios().map(|scenario| scenario.letter).collect::<String>(), "aii");
+    assert_eq!(plan.seconds, 2);
+    for wrong in [&["--only", "z"][..], &["--peers", "x"], &["--rounds", "2"], &["--rounds"]] {
+        assert!(Plan::from(wrong).is_err(), "{wrong:?}");
+    }
 }

@@ -32,10 +32,10 @@ Usage: cargo xtask VERB
   picture              draws docs/demo.svg from what the demo prints
   fuzz [TARGET...] [--minutes N]
                        libFuzzer on each target, or on these, for N minutes (1)
-  bench quick [--rounds N] [--seconds N]
-                       CPU time a request of Portcullis and of nginx, in turn
-  bench idle [--connections N] [--tls N]
-                       memory of a connection that waits for its next request
+  bench [--quick] [--only a,c,i] [--peers nginx,haproxy] [--picture]
+        [--rounds N] [--seconds N] [--connections N]
+                       CPU time a request, throughput, latency and memory of Portcullis and of its
+                       peers, in turn; --picture draws docs/bench.svg
   bench micro [--bless \"WHY\"]
                        instructions of the hot parts against bench/micro.json
 ";
@@ -61,9 +61,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),
-        ["bench", "quick", rest @ ..] => bench::quick(rest),
-        ["bench", "idle", rest @ ..] => bench::idle(rest),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
+        ["bench", rest @ ..] => bench::bench(rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -21,8 +21,16 @@ const TESTS: &[Need] = &[
 ];
 
 const BENCH: &[Need] = &[
+    Need { program: "curl", asked: "--version", package: "curl" },
+    Need { program: "h2load", asked: "--version", package: "nghttp2-client" },
+    Need { program: "haproxy", asked: "-v", package: "haproxy" },
     Need { program: "nginx", asked: "-v", package: "nginx" },
     Need { program: "openssl", asked: "version", package: "openssl" },
+    Need {
+        program: "python3",
+        asked: "-cimport ensurepip; print(ensurepip.version())",
+        package: "python3-venv",
+    },
     Need { program: "taskset", asked: "--version", package: "util-linux" },
     Need { program: "wrk", asked: "-v", package: "wrk" },
 ];
@@ -56,9 +64,10 @@ fn ensure(needs: &[Need]) -> anyhow::Result<()> {
     }
 }
 
-/// `wrk -v` ends with status 1 and says its version, so being started is enough.
+/// `wrk -v` ends with status 1 and says its version, so that is enough.
 fn is_there(need: &Need) -> bool {
-    command(need.program, &[need.asked]).output().is_ok()
+    let said = command(need.program, &[need.asked]).output();
+    said.is_ok_and(|output| output.status.success() || !output.stdout.is_empty())
 }
 
 fn is_superuser() -> bool {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench idle`: what a connection costs that waits for its next request.
+//! What a connection costs that waits for its next request.
 //!
 //! Each connection gets one answer and is then left alone. Memory is `RssAnon`, what the process
 //! has touched that no file backs; the kernel's own memory for a socket is not in it. What the
@@ -6,7 +6,8 @@
 //! that it does only once.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -15,95 +16,77 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use super::peers::{Peer, Server};
-use crate::steps::{cargo, output, run, step};
+use super::peers::{PLAIN, Peer, TLS};
+use super::process::{local, memory_kib};
+use super::report::Row;
+use super::{Plan, Server};
+use crate::steps::{command, output};
 
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench.example\r\n\r\n";
+const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: bench.example\r\n\r\n";
+/// How many connections.
+const CLEAR: usize = 10_000;
+const ENCRYPTED: usize = 2_000;
 
-pub(crate) fn idle(arguments: &[&str]) -> anyhow::Result<()> {
-    let (mut plain, mut tls) = (10_000, 2_000);
-    for pair in arguments.chunks(2) {
-        match pair {
-            ["--connections", number] => plain = number.parse().context("--connections")?,
-            ["--tls", number] => tls = number.parse().context("--tls")?,
-            other => bail!("bench idle does not know {other:?}"),
-        }
+pub(super) fn measure(plan: &Plan, folder: &Path, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    check_descriptors(CLEAR)?;
+    let config = Arc::new(trusting());
+    for peer in plan.peers_for('k') {
+        let mut row = |name: &str, values| rows.push(Row::new('k', name, peer.name, 0, values));
+        let clear = one(peer, folder, CLEAR, plain_connection).context(peer.name)?;
+        row("10,000 idle connections, HTTP/1.1", clear);
+        let encrypted = one(peer, folder, ENCRYPTED, || tls_connection(&config));
+        row("2,000 idle connections, HTTP/1.1 over TLS 1.3", encrypted.context(peer.name)?);
     }
-    check_descriptors(plain.max(tls))?;
-    step("release build", || {
-        run(cargo(&["build", "--release", "--locked", "--package", "portcullis"]))
-    })?;
-    let folder = super::folder()?;
-    let peer = Peer::IDLE;
-    step("connections", || {
-        let server = peer.start(&folder)?;
-        report("HTTP/1.1", plain, &server, || plain_connection(peer.plain_port))?;
-        drop(server);
-        let server = peer.start(&folder)?;
-        let config = Arc::new(trusting());
-        report("HTTP/1.1 over TLS", tls, &server, || tls_connection(peer.tls_port, &config))
-    })
+    Ok(())
 }
 
 /// Client and server each need one descriptor for a connection.
 fn check_descriptors(connections: usize) -> anyhow::Result<()> {
-    let mut sh = crate::steps::command("sh", &["-c", "ulimit -n"]);
-    sh.stdin(std::process::Stdio::null());
-    let said = output(sh)?;
+    let said = output(command("sh", &["-c", "ulimit -n"]))?;
     match said.trim().parse::<usize>() {
-        Ok(limit) if limit < connections + 100 => {
-            bail!("`ulimit -n` is {limit}; raise it above {}", connections + 100)
+        Ok(limit) if limit < connections + 200 => {
+            bail!("`ulimit -n` is {limit}; raise it above {}", connections + 200)
         }
         _ => Ok(()),
     }
 }
 
-/// Opens connections and prints what one of them costs the server.
-fn report<T>(
-    name: &str,
+/// Opens connections to a fresh server and tells what one of them costs it.
+fn one<T>(
+    peer: &Peer,
+    folder: &Path,
     connections: usize,
-    server: &Server,
     open: impl Fn() -> anyhow::Result<T>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<(&'static str, f64)>> {
+    peer.configure(folder, 0)?;
+    let server: Server = peer.start(folder)?;
     let few = connections / 10;
     let mut kept = Vec::with_capacity(connections);
-    let mut open_up_to = |wanted: usize| -> anyhow::Result<u64> {
+    let mut open_up_to = |wanted: usize| -> anyhow::Result<f64> {
         while kept.len() < wanted {
             kept.push(open().with_context(|| format!("connection {}", kept.len()))?);
         }
-        rss_anon(server.process())
+        Ok(memory_kib(server.process())? as f64)
     };
-    let (none, few_cost, all_cost) = (open_up_to(0)?, open_up_to(few)?, open_up_to(connections)?);
-    let each = all_cost.saturating_sub(few_cost) as f64 / (connections - few).max(1) as f64;
-    println!(
-        "   {name}: RssAnon {} KiB without, {} KiB with {few}, {} KiB with {connections} \
-         connections: {each:.0} bytes each",
-        none / 1024,
-        few_cost / 1024,
-        all_cost / 1024,
-    );
-    Ok(())
+    let (none, with_few, with_all) = (open_up_to(0)?, open_up_to(few)?, open_up_to(connections)?);
+    let each = (with_all - with_few) * 1024.0 / (connections - few) as f64;
+    Ok(vec![
+        ("bytes each", each),
+        ("MiB without", none / 1024.0),
+        ("MiB with all", with_all / 1024.0),
+    ])
 }
 
-/// Bytes.
-fn rss_anon(process: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("RssAnon")?;
-    Ok(kib.trim().parse::<u64>()? * 1024)
-}
-
-fn plain_connection(port: u16) -> anyhow::Result<TcpStream> {
-    let mut tcp = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))?;
+fn plain_connection() -> anyhow::Result<TcpStream> {
+    let mut tcp = TcpStream::connect(local(PLAIN))?;
     ask(&mut tcp)?;
     Ok(tcp)
 }
 
 fn tls_connection(
-    port: u16,
     config: &Arc<ClientConfig>,
 ) -> anyhow::Result<StreamOwned<ClientConnection, TcpStream>> {
-    let tcp = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    let tcp = TcpStream::connect(local(TLS))?;
     let name = ServerName::try_from("bench.example")?;
     let mut tls = StreamOwned::new(ClientConnection::new(Arc::clone(config), name)?, tcp);
     ask(&mut tls)?;
@@ -114,7 +97,7 @@ fn ask(io: &mut (impl Read + Write)) -> anyhow::Result<()> {
     io.write_all(REQUEST)?;
     io.flush()?;
     let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nok") {
+    while !answer.ends_with(&[b'a'; 128]) {
         let mut piece = [0; 1024];
         let n = io.read(&mut piece)?;
         if n == 0 {
