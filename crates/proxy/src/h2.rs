@@ -135,10 +135,15 @@ pub(crate) async fn connection(
         }
         streams.set(streams.get() + 1);
         let counted = Counted(Rc::clone(&streams));
-        let (worker, place, facts) = (Rc::clone(&worker), Rc::clone(&place), Rc::clone(&facts));
+        let (place, facts) = (Rc::clone(&place), Rc::clone(&facts));
+        let job = StreamJob { place, facts, request, respond };
+        let worker = Rc::clone(&worker);
+        // The future is small: an exchange runs at a desk.
         tokio::task::spawn_local(async move {
             let _counted = counted;
-            exchange(&worker, &place, &facts, request, respond).await;
+            let mut desk = worker.lease_stream_desk();
+            desk.run(Some(job)).await;
+            worker.give_stream_desk(desk);
         });
     }
 }
@@ -151,24 +156,28 @@ impl Drop for Counted {
     }
 }
 
-async fn exchange(
-    worker: &Rc<Worker>,
-    place: &Rc<Place>,
-    facts: &Rc<Connection>,
+/// One exchange for a desk.
+pub(crate) struct StreamJob {
+    place: Rc<Place>,
+    facts: Rc<Connection>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
-    let mut slot = worker.lease_slot(facts);
+}
+
+/// The work behind a desk: one exchange.
+pub(crate) async fn exchange(worker: &Rc<Worker>, job: StreamJob) {
+    let StreamJob { place, facts, request, respond } = job;
+    let mut slot = worker.lease_slot(&facts);
     let (parts, body) = request.into_parts();
     let ended = body.is_end_stream();
     let listener = place.listener();
-    let filled = h2_head::fill(&mut slot.exchange.request, &parts, ended, &listener, facts);
+    let filled = h2_head::fill(&mut slot.exchange.request, &parts, ended, &listener, &facts);
     match filled {
         Ok(websocket) => slot.websocket = websocket,
         Err(problem) => slot.refused = Some(problem),
     }
     slot.accepts_trailers = parts.headers.get("te").is_some_and(|te| te == "trailers");
-    worker.begin(&mut slot, place);
+    worker.begin(&mut slot, &place);
     let deadline = worker.deadlines.add();
     deadline.set(Wait::RequestBody, worker.coarse_now() + listener.timeouts.body);
     let awaits_continue = parts.headers.contains_key(http::header::EXPECT) && !ended;
@@ -181,7 +190,7 @@ async fn exchange(
         without_body: false,
         awaits_continue,
         deadline,
-        place: Rc::clone(place),
+        place: Rc::clone(&place),
     };
     serve(worker, &mut client, &mut slot).await;
     worker.give_slot(slot);

@@ -197,7 +197,9 @@ pub(crate) fn headers(fields: &Fields) -> HeaderMap {
         }
         let name = HeaderName::from_bytes(field.name.of(bytes));
         let value = HeaderValue::from_bytes(field.value.of(bytes));
-        if let (Ok(name), Ok(value)) = (name, value) {
+        if let (Ok(name), Ok(mut value)) = (name, value) {
+            // Other in each message: an index of it would only drive out what comes again.
+            value.set_sensitive(matches!(field.known, Known::XRequestId | Known::Traceparent));
             map.append(name, value);
         }
     }

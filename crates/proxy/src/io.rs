@@ -3,7 +3,7 @@
 //! rustls is driven by hand over its buffered interface: an adapter would copy once more and hold
 //! a buffer per idle connection.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -52,9 +52,20 @@ impl Io {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        ready!(self.poll_read_into(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// [`Self::poll_read`] into memory that need not hold anything yet.
+    fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(socket) => read(socket, cx, into),
-            Self::Tls(tls) => tls.poll_read(cx, into),
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 
@@ -121,12 +132,6 @@ impl Io {
     }
 }
 
-fn read(socket: &mut Socket, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut buffer = ReadBuf::new(into);
-    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
-    Poll::Ready(Ok(buffer.filled().len()))
-}
-
 impl Tls {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.session.is_handshaking() {
@@ -155,11 +160,22 @@ impl Tls {
         Poll::Ready(Ok(n))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
-            match self.session.reader().read(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                result => return Poll::Ready(result),
+            let mut reader = self.session.reader();
+            match reader.fill_buf() {
+                Ok(decrypted) => {
+                    let n = decrypted.len().min(buffer.remaining());
+                    buffer.put_slice(&decrypted[..n]);
+                    reader.consume(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
             // Answers to handshake messages such as key updates wait here.
             if self.session.wants_write() {
@@ -205,7 +221,9 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 
 impl Read for Sync<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        or_would_block(read(self.socket, self.cx, into))
+        let mut buffer = ReadBuf::new(into);
+        let read = Pin::new(&mut *self.socket).poll_read(self.cx, &mut buffer);
+        or_would_block(read.map_ok(|()| buffer.filled().len()))
     }
 }
 
@@ -230,9 +248,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let n = ready!(Self::poll_read(self.get_mut(), cx, buffer.initialize_unfilled()))?;
-        buffer.advance(n);
-        Poll::Ready(Ok(()))
+        self.get_mut().poll_read_into(cx, buffer)
     }
 }
 

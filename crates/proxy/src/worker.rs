@@ -25,6 +25,7 @@ use crate::deadline::{Deadlines, SWEEP};
 use crate::desk::Desk;
 use crate::gateway::{Active, Shared};
 use crate::h1::{self, Job};
+use crate::h2::{self, StreamJob};
 use crate::listener::{self, Place};
 use crate::pool::Pool;
 use crate::prepare;
@@ -64,6 +65,7 @@ pub(crate) struct Worker {
     pub(crate) places: RefCell<HashMap<Arc<str>, Accepting>>,
     slots: RefCell<Vec<Box<Slot>>>,
     desks: RefCell<Vec<Desk<Job>>>,
+    stream_desks: RefCell<Vec<Desk<Option<StreamJob>>>>,
     random: Cell<u64>,
     sampler: RefCell<Sampler>,
     draining: Cell<bool>,
@@ -99,6 +101,7 @@ impl Worker {
             // Desks hold the worker and the worker holds them: without this it would outlive its
             // thread, and so would its end of the access log, which has lines until it is dropped.
             worker.desks.borrow_mut().clear();
+            worker.stream_desks.borrow_mut().clear();
         });
         Ok(())
     }
@@ -123,6 +126,7 @@ impl Worker {
             places: RefCell::default(),
             slots: RefCell::default(),
             desks: RefCell::default(),
+            stream_desks: RefCell::default(),
             random: Cell::new(u64::from_le_bytes(seed)),
             sampler: RefCell::new(Sampler::new(u32::from(seed[0]))),
             draining: Cell::new(false),
@@ -202,6 +206,29 @@ impl Worker {
 
     pub(crate) fn give_desk(&self, desk: Desk<Job>) {
         let mut free = self.desks.borrow_mut();
+        if free.len() < FREE_MAX {
+            free.push(desk);
+        }
+    }
+
+    /// A desk for the exchanges of HTTP/2, which leave nothing behind.
+    pub(crate) fn lease_stream_desk(self: &Rc<Self>) -> Desk<Option<StreamJob>> {
+        if let Some(desk) = self.stream_desks.borrow_mut().pop() {
+            return desk;
+        }
+        let worker = Rc::clone(self);
+        Desk::new(move |tray| async move {
+            loop {
+                if let Some(job) = tray.next().await {
+                    h2::exchange(&worker, job).await;
+                }
+                tray.done(None);
+            }
+        })
+    }
+
+    pub(crate) fn give_stream_desk(&self, desk: Desk<Option<StreamJob>>) {
+        let mut free = self.stream_desks.borrow_mut();
         if free.len() < FREE_MAX {
             free.push(desk);
         }
