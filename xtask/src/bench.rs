@@ -6,6 +6,7 @@
 //! all threads of the proxy and of its children ran, divided by the requests it answered. This is
 //! outside the test command, because time is noisy on shared machines.
 
+mod allocations;
 mod chart;
 mod idle;
 mod latency;
@@ -19,6 +20,7 @@ mod report;
 mod same_work;
 mod scenarios;
 
+pub(crate) use allocations::allocations;
 pub(crate) use micro::micro;
 
 use std::path::Path;

@@ -38,6 +38,8 @@ Usage: cargo xtask VERB
                        peers, in turn; --picture draws docs/bench.svg
   bench micro [--bless \"WHY\"]
                        instructions of the hot parts against bench/micro.json
+  bench allocations [--requests N] [--warm-up N] [--trace]
+                       what a request takes from the heap, and where
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),
+        ["bench", "allocations", rest @ ..] => bench::allocations(rest),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
         ["bench", rest @ ..] => bench::bench(rest),
         [] | ["help" | "--help" | "-h"] => {

@@ -18,6 +18,7 @@ const TESTS: &[Need] = &[
     Need { program: "nginx", asked: "-v", package: "nginx" },
     Need { program: "node", asked: "--version", package: "nodejs" },
     Need { program: "npm", asked: "--version", package: "npm" },
+    Need { program: "valgrind", asked: "--version", package: "valgrind" },
 ];
 
 const BENCH: &[Need] = &[

@@ -48,7 +48,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Counts what the hot parts cost; nothing ships it.
-    ("portcullis-bench", &["core", "http1", "policies", "snapshot", "telemetry", "upstream"]),
+    (
+        "portcullis-bench",
+        &["control", "core", "http1", "policies", "proxy", "snapshot", "telemetry", "upstream"],
+    ),
     // Holds what is forwarded against readers of its own; nothing ships it.
     ("portcullis-wire", &["core", "http1"]),
     ("portcullis-tidy", &[]),

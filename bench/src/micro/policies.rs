@@ -1,0 +1,189 @@
+//! Each policy of the registry, down and up, as its example has it; each kind of authentication.
+//!
+//! The request is put back each time, since policies change it: `policy-none` is what that costs.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use anyhow::{Context as _, anyhow, bail};
+use portcullis_bench::issuer;
+use portcullis_core::auth::{Authenticator, Verify};
+use portcullis_core::carry::Carry;
+use portcullis_core::finding::Findings;
+use portcullis_core::limit::{Grantor, LimitKey, LimitSpec};
+use portcullis_core::node::{Key, Node, SourceSpan, Value};
+use portcullis_core::registry::{Compile, Entry, Site, Sources};
+use portcullis_core::services::{Fetch, Fetched, Lease, LocalFuture, Unavailable};
+use portcullis_core::{Exchange, Identity, Now, Policy, RequestHead, ResponseHead, Services};
+use portcullis_policies::auth::api_keys::generate;
+use portcullis_policies::grantor::Embedded;
+use portcullis_policies::{ALL, AUTH, LIMIT};
+use serde_json::Value as Json;
+
+use crate::WALL;
+use crate::codec::parsed;
+
+const NOW: Now = Now { mono: std::time::Duration::from_secs(100), wall: WALL };
+const NONE: &str = "policy-none";
+/// The example's own limit would be reached.
+const NO_LIMIT: &str = "4000000000/s per client";
+
+/// The parts that are here.
+pub(crate) fn names() -> impl Iterator<Item = String> {
+    let policies = ALL.iter().chain([LIMIT]).map(|entry| format!("policy-{}", entry.name));
+    let auth = AUTH.iter().map(|entry| format!("auth-{}", entry.name));
+    [NONE.to_owned()].into_iter().chain(policies).chain(auth)
+}
+
+/// # Errors
+/// There is no such part, or its settings do not compile.
+pub(crate) fn run(part: &str, times: u64) -> anyhow::Result<()> {
+    let entry = ALL.iter().chain([LIMIT]).find(|entry| part == format!("policy-{}", entry.name));
+    let auth = AUTH.iter().find(|entry| part == format!("auth-{}", entry.name));
+    match (entry, auth) {
+        (Some(entry), _) => {
+            let settings = if entry.name == LIMIT.name { NO_LIMIT } else { entry.example };
+            let world = World::default();
+            let policy: Arc<dyn Policy> = compile(entry, settings, &world)?;
+            down_and_up(Some(&*policy), &world, times);
+        }
+        (_, Some(entry)) => authenticate(entry, times)?,
+        _ if part == NONE => down_and_up(None, &World::default(), times),
+        _ => bail!("there is no part {part}"),
+    }
+    Ok(())
+}
+
+fn down_and_up(policy: Option<&dyn Policy>, world: &World, times: u64) {
+    let mut exchange = exchange();
+    let mut answer = ResponseHead::default();
+    let request = exchange.request.clone();
+    for _ in 0..times {
+        exchange.request.clone_from(black_box(&request));
+        exchange.standing = None;
+        answer.clear();
+        if let Some(policy) = policy {
+            drop(black_box(policy.on_request(&mut exchange, world)));
+            drop(black_box(policy.on_response(&mut exchange, &mut answer, world)));
+        }
+    }
+}
+
+/// A known credential: looked for and verified.
+fn authenticate(entry: &Entry<dyn Authenticator>, times: u64) -> anyhow::Result<()> {
+    let mut world = World::default();
+    let mut exchange = exchange();
+    let fields = &mut exchange.request.fields;
+    let settings = if entry.name == "jwt" {
+        let (token, key_set) = issuer::token()?;
+        world.file = key_set.to_string();
+        fields.set(b"authorization", format!("Bearer {token}").as_bytes());
+        let (name, audience) = (issuer::NAME, issuer::AUDIENCE);
+        format!(r#"{{ issuer: "{name}", audience: [{audience}], jwks: "file:jwks.json" }}"#)
+    } else {
+        let keys: Vec<_> =
+            (0..100).filter_map(|n| generate([n; 32], &format!("k{n}"), "acme").ok()).collect();
+        let key = keys.get(50).context("an API key")?;
+        let entries: Vec<_> = keys.iter().map(|key| &key.entry).collect();
+        world.file = serde_json::to_string(&entries)?;
+        fields.append(b"x-api-key", key.text.as_bytes());
+        entry.example.to_owned()
+    };
+    let auth = compile(entry, &settings, &world)?;
+    for _ in 0..times {
+        black_box(auth.presented(black_box(&exchange.request)));
+        verify(&*auth, &exchange, &world)?;
+    }
+    Ok(())
+}
+
+fn verify(auth: &dyn Authenticator, exchange: &Exchange, world: &World) -> anyhow::Result<()> {
+    let verified = match auth.verify(exchange, world) {
+        Verify::Done(verified) => verified,
+        // Only the first time. Nothing here has to be waited for.
+        Verify::Wait(mut future) => {
+            match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                std::task::Poll::Ready(verified) => verified,
+                std::task::Poll::Pending => bail!("a verification that waits"),
+            }
+        }
+    };
+    black_box(verified).map(drop).map_err(|problem| anyhow!("{problem:?}"))
+}
+
+/// A request that the examples have something to do for.
+fn exchange() -> Exchange {
+    let mut request: RequestHead = parsed();
+    request.fields.set(b"origin", b"https://shop.example");
+    request.set_path(b"/shop/orders/17");
+    let mut identity = Identity::new("idp".into(), "shop".to_owned());
+    identity.claims.insert("plan".to_owned(), "gold".into());
+    Exchange {
+        now: NOW,
+        client_ip: [192, 0, 2, 7].into(),
+        request,
+        identity: Some(Arc::new(identity)),
+        ..Exchange::default()
+    }
+}
+
+fn compile<T: ?Sized>(entry: &Entry<T>, settings: &str, world: &World) -> anyhow::Result<Arc<T>> {
+    let mut findings = Findings::new();
+    let mut with =
+        Compile { findings: &mut findings, carry: &mut Carry::default(), sources: world };
+    let site = Site { owner: "bench", resource: entry.name, span: SourceSpan::default() };
+    let compiled = (entry.compile)(&node(serde_saphyr::from_str(settings)?), &site, &mut with);
+    compiled.with_context(|| format!("{findings:?}"))
+}
+
+fn node(json: Json) -> Node {
+    let value = match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(value),
+        Json::Number(number) => Value::Int(number.as_i64().unwrap_or_default()),
+        Json::String(text) => Value::Str(text),
+        Json::Array(items) => Value::Seq(items.into_iter().map(node).collect()),
+        Json::Object(map) => {
+            let key = |name| Key::new(name, SourceSpan::default());
+            Value::Map(map.into_iter().map(|(name, json)| (key(name), node(json))).collect())
+        }
+    };
+    Node::new(SourceSpan::default(), value)
+}
+
+/// One file, whatever its name, and limits that count.
+#[derive(Default)]
+struct World {
+    grantor: Embedded,
+    file: String,
+}
+
+impl Sources for World {
+    fn read(&self, _: &str) -> Result<Arc<[u8]>, String> {
+        Ok(self.file.as_bytes().into())
+    }
+}
+
+impl Services for World {
+    fn now(&self) -> Now {
+        NOW
+    }
+
+    fn random(&self, into: &mut [u8]) {
+        into.fill(7);
+    }
+
+    fn fetch(&self, fetch: Fetch) -> LocalFuture<'_, Result<Fetched, Unavailable>> {
+        Box::pin(async { Err(Unavailable(fetch.url)) })
+    }
+
+    fn lease<'a>(&'a self, key: LimitKey, spec: &'a LimitSpec, want: u32) -> Lease<'a> {
+        Lease::Ready(self.grantor.take(NOW, key, spec, want))
+    }
+
+    fn offload(&self, job: Box<dyn FnOnce() + Send>) -> LocalFuture<'_, Result<(), Unavailable>> {
+        job();
+        Box::pin(async { Ok(()) })
+    }
+}
