@@ -18,6 +18,8 @@ use super::scenarios::MANY_ROUTES;
 use crate::steps::{command, output};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After a start or a reload, until everything about it is over.
+const REST: Duration = Duration::from_secs(2);
 const FEW: usize = 10;
 const MANY: usize = 1_000;
 
@@ -33,12 +35,16 @@ pub(super) fn many(plan: &Plan, folder: &Path, rows: &mut Vec<Row>) -> anyhow::R
 fn reload_often(peer: &Peer, folder: &Path) -> anyhow::Result<Vec<(&'static str, f64)>> {
     peer.configure(folder, 1)?;
     let server = peer.start(folder)?;
-    wait_for(0, true)?;
+    wait_for(0, true, PATIENCE)?;
     let mut after_few = 0;
     for done in 1..=MANY {
         let routes = 1 + done % 2;
-        reload(peer, &server, folder, routes)?;
-        wait_for(1, routes == 2)?;
+        // HAProxy's master loses a signal that comes before it is done with the one before.
+        let mut tries = (0..10).map(|_| {
+            reload(peer, &server, folder, routes)?;
+            wait_for(1, routes == 2, Duration::from_secs(5))
+        });
+        tries.find(Result::is_ok).with_context(|| format!("reload {done} did nothing"))??;
         if done == FEW {
             after_few = settled(&server)?;
         }
@@ -52,9 +58,9 @@ fn reload_often(peer: &Peer, folder: &Path) -> anyhow::Result<Vec<(&'static str,
     ])
 }
 
-/// KiB once the old generation is gone, as far as it goes within a few seconds.
+/// KiB once the old generation is gone.
 fn settled(server: &Server) -> anyhow::Result<u64> {
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(REST);
     memory_kib(server.process())
 }
 
@@ -79,11 +85,12 @@ fn start_and_reload(peer: &Peer, folder: &Path) -> anyhow::Result<(Duration, Dur
     peer.configure(folder, MANY_ROUTES)?;
     let started = Instant::now();
     let server = peer.start(folder)?;
-    wait_for(MANY_ROUTES - 1, true)?;
+    wait_for(MANY_ROUTES - 1, true, PATIENCE)?;
     let start = started.elapsed();
+    std::thread::sleep(REST);
     let told = Instant::now();
     reload(peer, &server, folder, MANY_ROUTES + 1)?;
-    wait_for(MANY_ROUTES, true)?;
+    wait_for(MANY_ROUTES, true, PATIENCE)?;
     Ok((start, told.elapsed()))
 }
 
@@ -102,9 +109,9 @@ fn reload(peer: &Peer, server: &Server, folder: &Path, routes: usize) -> anyhow:
 }
 
 /// Asks for a route until it is served, or until it is not.
-fn wait_for(route: usize, served: bool) -> anyhow::Result<()> {
+fn wait_for(route: usize, served: bool, patience: Duration) -> anyhow::Result<()> {
     let since = Instant::now();
-    while since.elapsed() < PATIENCE {
+    while since.elapsed() < patience {
         // A connection may meet a listener that is about to go.
         if let Ok(status) = status(&format!("/r{route}/orders/7"))
             && status == if served { 200 } else { 404 }
