@@ -46,7 +46,8 @@ async fn requirement_12_floods_over_http2_cost_little_memory() {
         let before = peak();
         let (verdict, note) = ring::run(case, Kind::Portcullis).await;
         assert_eq!(verdict, Verdict::Pass, "{}: {note}", case.id);
-        let grown = peak() - before;
+        // The kernel counts in batches, so that a peak may seem to sink.
+        let grown = peak().saturating_sub(before);
         eprintln!("{}: {} KiB", case.id, grown >> 10);
         assert!(grown < GROWTH_MAX, "{}: {} MiB", case.id, grown >> 20);
     }
