@@ -32,6 +32,8 @@ pub(crate) enum Wait {
     /// For the end that an upgraded connection has in any case.
     TunnelLife,
     Linger,
+    /// For the end of the gateway.
+    Shutdown,
 }
 
 impl Wait {
@@ -50,6 +52,7 @@ impl Wait {
             Self::Tunnel => "upgrade idle",
             Self::TunnelLife => "upgrade lifetime",
             Self::Linger => "linger",
+            Self::Shutdown => "shutdown",
         }
     }
 
@@ -66,7 +69,8 @@ impl Wait {
             Self::Tunnel => DeadlineKind::UpgradeIdle,
             Self::TunnelLife => DeadlineKind::UpgradeLifetime,
             Self::Total => DeadlineKind::Total,
-            Self::Linger => DeadlineKind::Linger,
+            // The end of the gateway is nobody's fault and is not counted.
+            Self::Linger | Self::Shutdown => DeadlineKind::Linger,
         }
     }
 }
@@ -164,6 +168,15 @@ impl Deadlines {
             }
             true
         });
+    }
+
+    /// The time of everybody is over, since that of the gateway is.
+    pub(crate) fn expire_all(&self) {
+        for deadline in self.list.borrow().iter().filter_map(Weak::upgrade) {
+            deadline.wait.set(Wait::Shutdown);
+            deadline.expired.set(true);
+            deadline.wake();
+        }
     }
 
     /// Wakes everybody, so that idle connections notice a drain.

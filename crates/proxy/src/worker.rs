@@ -35,6 +35,8 @@ use crate::socket::Detached;
 
 /// Free slots and desks a worker keeps.
 const FREE_MAX: usize = 256;
+/// Turns of the loop that tasks have to end in when the gateway does: each takes a few.
+const CUT_TURNS_MAX: usize = 100;
 /// Between two looks at idle connections to backends.
 const POOL_SWEEP: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,7 @@ impl Worker {
             }
             // An error means that the gateway is gone, which is reason enough to stop.
             let _stopped = stop.wait_for(|stop| *stop).await.is_ok();
+            worker.cut().await;
             // Desks hold the worker and the worker holds them: without this it would outlive its
             // thread, and so would its end of the access log, which has lines until it is dropped.
             worker.desks.borrow_mut().clear();
@@ -254,6 +257,19 @@ impl Worker {
         let trace_id = wide(self.random(), self.random());
         let randomness = Randomness { trace_id, span_id: self.random() };
         exchange.trace = trace::receive(fields, randomness, true);
+    }
+
+    /// Ends what is still under way as if it had taken too long: what was sent of an answer does
+    /// not look complete, and there is a line in the log.
+    async fn cut(&self) {
+        self.draining.set(true);
+        for _ in 0..CUT_TURNS_MAX {
+            if self.shared.loads[self.index].load(Relaxed) == 0 {
+                return;
+            }
+            self.deadlines.expire_all();
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Takes the newest configuration over: opens and closes listeners.

@@ -86,6 +86,34 @@ async fn a_drain_that_takes_too_long_says_so() {
     assert_eq!(gateway.gateway.loads(), [1]);
 }
 
+/// What is under way when the gateway ends is cut off, and neither passes for complete nor is
+/// forgotten: an answer without another end than that of its connection, and one not yet begun.
+#[tokio::test]
+async fn requirement_16_what_the_end_cuts_off_is_reset_and_logged() {
+    let backend = Backend::start(|mut conversation| async move {
+        let begins =
+            conversation.request().await.is_some_and(|request| request.line.contains("/begun"));
+        if begins {
+            conversation.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            conversation.send("4\r\nhalf\r\n").await;
+        }
+        conversation.until_closed().await;
+    })
+    .await;
+    let gateway = to(&backend).start();
+    let mut begun = H1Client::connect(gateway.address("plain")).await;
+    begun.send("GET /begun HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    begun.head().await.unwrap();
+    let mut silent = H1Client::connect(gateway.address("plain")).await;
+    silent.send("GET /silent HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    portcullis_testkit::until("both", || backend.requests().len() == 2).await;
+    let lines = gateway.stop();
+    assert_eq!(begun.rest().await.1, Cut::Reset);
+    assert_eq!(silent.response("GET").await.unwrap().status, 504);
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("shutdown")), "{lines:#?}");
+}
+
 /// Keeps asking until told to stop; counts answers, panics at the first that is not right.
 async fn keep_asking(
     gateway: Arc<TestGateway>,
