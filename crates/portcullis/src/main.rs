@@ -65,10 +65,12 @@ fn verb(verb: &Verb) -> anyhow::Result<ExitCode> {
 
 /// What the process says about itself. Requests are in the access log, not here.
 fn log_to_stderr() -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .with_env_var(LOG_VARIABLE)
-        .from_env();
+    let asked = std::env::var(LOG_VARIABLE).unwrap_or_default();
+    let filter = match &*asked {
+        // What strangers do wrong over HTTP/2 is counted, and no warning each.
+        "" => EnvFilter::builder().parse("info,h2=error"),
+        _ => EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(&asked),
+    };
     let filter = filter.map_err(|error| anyhow::anyhow!("{LOG_VARIABLE}: {error}"))?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -67,6 +67,13 @@ impl Clock {
         }
     }
 
+    /// A wall clock's reading as `Date` has it (RFC 9110 §5.6.7).
+    pub(crate) fn http_date(wall: Duration) -> String {
+        /// The year has four digits.
+        const LAST: Duration = Duration::from_secs(253_402_300_799);
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + wall.min(LAST))
+    }
+
     /// Moves a manual clock and lets everybody who sleeps look at it. A real one moves itself.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.0 {

@@ -59,6 +59,10 @@ pub(crate) async fn finish<C: Client>(
             let id = slot.exchange.request_id;
             slot.response.fields.remove_known(Known::XRequestId);
             slot.response.fields.append_known(Known::XRequestId, id.as_bytes());
+            // Whoever answers or passes on an answer without one says when (RFC 9110 §6.6.1).
+            if slot.response.fields.known(Known::Date).is_none() {
+                worker.append_date(&mut slot.response.fields, slot.exchange.now.wall);
+            }
             let sent = unwound(pin!(send(worker, active, client, slot, route, source))).await;
             match sent {
                 Some(sent) => sent.err(),

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use portcullis_core::exchange::Connection;
+use portcullis_core::{Fields, Known};
 use portcullis_telemetry::accounting::Sampler;
 use portcullis_telemetry::log::WorkerLog;
 use portcullis_telemetry::metrics::WorkerMetrics;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::addresses::Seat;
 use crate::buffer::Buffers;
+use crate::clock::Clock;
 use crate::connect::Connector;
 use crate::deadline::{Deadlines, SWEEP};
 use crate::desk::Desk;
@@ -69,6 +71,8 @@ pub(crate) struct Worker {
     desks: RefCell<Vec<Desk<Job>>>,
     stream_desks: RefCell<Vec<Desk<Option<StreamJob>>>>,
     random: Cell<u64>,
+    /// The second that was written last, and how.
+    date: RefCell<(u64, String)>,
     sampler: RefCell<Sampler>,
     draining: Cell<bool>,
 }
@@ -131,6 +135,7 @@ impl Worker {
             desks: RefCell::default(),
             stream_desks: RefCell::default(),
             random: Cell::new(u64::from_le_bytes(seed)),
+            date: RefCell::default(),
             sampler: RefCell::new(Sampler::new(u32::from(seed[0]))),
             draining: Cell::new(false),
         }
@@ -235,6 +240,15 @@ impl Worker {
         if free.len() < FREE_MAX {
             free.push(desk);
         }
+    }
+
+    /// Adds the field that an answer has to have; the text is made once a second.
+    pub(crate) fn append_date(&self, fields: &mut Fields, wall: Duration) {
+        let mut date = self.date.borrow_mut();
+        if date.0 != wall.as_secs() || date.1.is_empty() {
+            *date = (wall.as_secs(), Clock::http_date(wall));
+        }
+        fields.append_known(Known::Date, date.1.as_bytes());
     }
 
     /// The head is here: an exchange begins.

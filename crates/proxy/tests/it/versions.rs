@@ -29,7 +29,7 @@ async fn http_1_0_reads_a_body_without_a_length_up_to_the_end() {
     let gateway = to(&backend).start();
     for connection in ["", "Connection: keep-alive\r\n", "Connection: close\r\n"] {
         let (answer, end) = http_1_0(&gateway, &format!("GET / HTTP/1.0\r\n{connection}")).await;
-        let expected = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabcde";
+        let expected = "HTTP/1.1 200 OK\r\ndate: Sun, 21 Jun 2026 00:00:00 GMT\r\nconnection: close\r\n\r\nabcde";
         assert_eq!((&*without_id(&answer), end), (expected, Cut::Closed), "{connection:?}");
     }
     let seen = backend.last();
@@ -85,7 +85,8 @@ async fn http_1_0_gets_no_interim_answers() {
     )
     .await;
     let gateway = to(&backend).start();
-    let expected = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    let expected = "HTTP/1.1 200 OK\r\ndate: Sun, 21 Jun 2026 00:00:00 GMT\r\n\
+                    content-length: 2\r\nconnection: close\r\n\r\nok";
     for head in [
         "GET / HTTP/1.0\r\n",
         // The expectation is one of HTTP/1.1 (RFC 9110 §10.1.1): its body is read without a 100.
@@ -135,7 +136,8 @@ async fn a_backend_of_http_1_0_ends_its_answer_with_the_connection() {
         }
     }
     let (answer, end) = http_1_0(&gateway, "GET / HTTP/1.0\r\n").await;
-    let expected = "HTTP/1.1 200 OK\r\nX-A: 1\r\nconnection: close\r\n\r\nall there is";
+    let expected = "HTTP/1.1 200 OK\r\nX-A: 1\r\ndate: Sun, 21 Jun 2026 00:00:00 GMT\r\n\
+                    connection: close\r\n\r\nall there is";
     assert_eq!((&*without_id(&answer), end), (expected, Cut::Closed));
     assert_eq!(backend.connections(), 9);
 }
