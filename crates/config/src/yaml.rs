@@ -10,6 +10,8 @@
 mod scalar;
 mod syntax;
 
+use std::collections::HashSet;
+
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::{Finding, Findings};
 use portcullis_core::node::{Key, Node, SourceSpan, Value};
@@ -87,6 +89,7 @@ enum Held {
     Seq(Vec<Node>),
     Map {
         entries: Vec<(Key, Node)>,
+        names: HashSet<String>,
         /// The key whose value comes next; an error has been reported for the inner `None`.
         key: Option<Option<Key>>,
     },
@@ -138,7 +141,8 @@ impl Reader<'_, '_> {
             }
             Event::SequenceStart(..) => self.begin(at, Held::Seq(Vec::new()))?,
             Event::MappingStart(..) => {
-                self.begin(at, Held::Map { entries: Vec::new(), key: None })?;
+                let (entries, names) = (Vec::new(), HashSet::new());
+                self.begin(at, Held::Map { entries, names, key: None })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = self.open.pop()?;
@@ -213,7 +217,7 @@ impl Reader<'_, '_> {
         open.end = open.end.max(node.span.end as usize);
         match &mut open.held {
             Held::Seq(items) => items.push(node),
-            Held::Map { entries, key } => match key.take() {
+            Held::Map { entries, names, key } => match key.take() {
                 Some(Some(key)) => entries.push((key, node)),
                 Some(None) => {}
                 None => {
@@ -221,21 +225,16 @@ impl Reader<'_, '_> {
                     if entries.is_empty() {
                         open.start = open.start.min(node.span.start as usize);
                     }
-                    let named = name(&node);
-                    let first = match &named {
-                        Ok(name) => entries.iter().find(|(key, _)| key.name == name.value),
-                        Err(_) => None,
-                    };
-                    let first = first.map(|(key, _)| key.span);
-                    match named {
-                        Ok(name) if first.is_none() => {
+                    match name(&node) {
+                        Ok(name) if names.insert(name.value.clone()) => {
                             *key = Some(Some(Key::new(name.value, name.span)));
                         }
                         Ok(name) => {
                             *key = Some(None);
+                            let first = entries.iter().find(|(key, _)| key.name == name.value);
+                            let first = first.map_or(name.span, |(key, _)| key.span);
                             let message = format!("the key `{}` twice", name.value);
                             let finding = Finding::error("duplicate-key", name.span, "", message);
-                            let first = first.unwrap_or(name.span);
                             self.refuse(finding.related(first, "first here"));
                         }
                         Err((message, help)) => {

@@ -11,12 +11,13 @@ use crate::node::{Node, SourceSpan, Value};
 #[derive(Clone, Copy)]
 pub(super) struct Shape<'a> {
     root: &'a Json,
+    definitions: Option<&'a Json>,
     decoder: &'a Decoder<'a>,
 }
 
 impl<'a> Shape<'a> {
     pub(super) fn new(root: &'a Json, decoder: &'a Decoder<'a>) -> Self {
-        Self { root, decoder }
+        Self { root, definitions: root.get("$defs"), decoder }
     }
 
     pub(super) fn check(
@@ -33,7 +34,8 @@ impl<'a> Shape<'a> {
         // A chain of references longer than this would be a loop in our own types.
         for _ in 0..16 {
             let Some(reference) = schema.get("$ref").and_then(Json::as_str) else { break };
-            let target = reference.strip_prefix('#').and_then(|at| self.root.pointer(at));
+            let name = reference.strip_prefix("#/$defs/");
+            let target = name.and_then(|name| self.definitions?.get(name));
             let Some(target) = target else { break };
             schema = target;
         }
