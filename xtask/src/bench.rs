@@ -21,7 +21,7 @@ mod same_work;
 mod scenarios;
 
 pub(crate) use allocations::allocations;
-pub(crate) use micro::micro;
+pub(crate) use micro::{check_micro, micro};
 
 use std::path::Path;
 
@@ -36,6 +36,9 @@ use crate::steps::{cargo, run, step};
 
 /// Letters of the scenarios that are more than a load.
 const OTHERS: &str = "jklm";
+
+/// Samples with new tokens are no longer than this, since all tokens are signed beforehand.
+const NEW_TOKEN_SECONDS: u32 = 2;
 
 /// What was asked for on the command line.
 struct Plan {
@@ -124,6 +127,12 @@ fn sample(
     let before = process::run_time_ns(server.process())?;
     let seen = load::run(scenario, plan, folder, false)?;
     let ran = process::run_time_ns(server.process())? - before;
+    if scenario.wants_new_tokens() && peer.verifies {
+        let tokens = plan.tokens() - plan.tokens_a_second();
+        if seen.requests > tokens as u64 {
+            println!("   {}: more requests than tokens, some were sent twice", peer.name);
+        }
+    }
     let requests = seen.requests as f64;
     let mut values = vec![
         ("CPU µs", ran as f64 / 1_000.0 / requests),
@@ -182,14 +191,19 @@ impl Plan {
         self.peers.iter().copied().filter(move |peer| peer.does(letter))
     }
 
-    /// How many tokens have to be there where each request has one of its own: those of a warm-up
-    /// of one second and of a sample, at a rate that no proxy here comes up to.
-    fn tokens(&self) -> usize {
-        self.tokens_a_second() * (self.seconds as usize + 1)
+    fn seconds_of(&self, scenario: &Scenario) -> u32 {
+        if scenario.wants_new_tokens() { self.seconds.min(NEW_TOKEN_SECONDS) } else { self.seconds }
     }
 
+    /// How many tokens have to be there where each request has one of its own: those of a warm-up
+    /// of one second and of a sample.
+    fn tokens(&self) -> usize {
+        self.tokens_a_second() * (self.seconds.min(NEW_TOKEN_SECONDS) as usize + 1)
+    }
+
+    /// More than any proxy here verifies.
     fn tokens_a_second(&self) -> usize {
-        20_000
+        30_000
     }
 }
 

@@ -32,7 +32,6 @@ pub(super) fn measure(plan: &Plan, folder: &Path, rows: &mut Vec<Row>) -> anyhow
         for rate in &rates {
             let name = format!("Latency at {rate} requests/s");
             let direct = load(plan, folder, DIRECT, *rate)?;
-            rows.push(Row::new('j', &name, "no proxy", round, values(&direct, None)));
             for (peer, peak) in &peaks {
                 // Beyond its peak a latency grows for as long as one measures.
                 if (*rate as f64) < 0.9 * peak {
@@ -40,6 +39,7 @@ pub(super) fn measure(plan: &Plan, folder: &Path, rows: &mut Vec<Row>) -> anyhow
                     rows.push(Row::new('j', &name, peer.name, round, values(&seen, Some(&direct))));
                 }
             }
+            rows.push(Row::new('j', &name, "no proxy", round, values(&direct, None)));
         }
         for (peer, peak) in &peaks {
             let seen = through(peer, plan, folder, (peak * OWN_PERCENT / 100.0) as u64)?;
@@ -71,12 +71,17 @@ fn through(peer: &Peer, plan: &Plan, folder: &Path, rate: u64) -> anyhow::Result
     load(plan, folder, PLAIN, rate).context(peer.name)
 }
 
+/// After a second that does not count, so that connections to the backend are open.
 fn load(plan: &Plan, folder: &Path, port: u16, rate: u64) -> anyhow::Result<Seen> {
-    let mut load = pinned(LOAD_CORE, "../release/load");
-    load.args(["--rate", &rate.to_string(), "--connections", &plan.connections.to_string()]);
-    load.args(["--seconds", &plan.seconds.to_string(), "--header", "Host: bench.example"]);
-    load.arg(format!("http://127.0.0.1:{port}/small"));
-    own(load, folder)
+    let run = |seconds: u32| {
+        let mut load = pinned(LOAD_CORE, "../release/load");
+        load.args(["--rate", &rate.to_string(), "--connections", &plan.connections.to_string()]);
+        load.args(["--seconds", &seconds.to_string(), "--header", "Host: bench.example"]);
+        load.arg(format!("http://127.0.0.1:{port}/small"));
+        own(load, folder)
+    };
+    run(1)?;
+    run(plan.seconds)
 }
 
 fn values(seen: &Seen, direct: Option<&Seen>) -> Vec<(&'static str, f64)> {

@@ -38,10 +38,6 @@ impl Row {
     fn value(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
     }
-
-    fn first(&self) -> f64 {
-        self.values.first().map_or(f64::NAN, |(_, value)| *value)
-    }
 }
 
 pub(super) fn write(plan: &Plan, folder: &Path, rows: &[Row]) -> anyhow::Result<()> {
@@ -108,7 +104,9 @@ fn markdown(rows: &[Row], conditions: &[(String, String)]) -> String {
 
 /// One line a scenario: what Portcullis needs of what each peer needs.
 fn summary(rows: &[Row]) -> String {
-    let peers = in_order(rows.iter().map(|row| row.peer).filter(|peer| *peer != OURS));
+    let all: Vec<&Row> = rows.iter().collect();
+    let mut peers = in_order(rows.iter().map(|row| row.peer).filter(|peer| *peer != OURS));
+    peers.retain(|peer| !ratios(&all, peer).is_empty());
     let mut text = format!("| {OURS} ÷ | {} |\n", peers.join(" | "));
     text += &format!("|---|{}\n", "---|".repeat(peers.len()));
     for (letter, scenario) in scenarios(rows) {
@@ -147,12 +145,13 @@ fn table(rows: &[&Row]) -> String {
     text
 }
 
-/// Of each round in which both were measured.
+/// Of each round in which both were measured by the same.
 fn ratios(rows: &[&Row], peer: &str) -> Vec<f64> {
     let ours = rows.iter().filter(|row| row.peer == OURS);
     ours.filter_map(|our| {
         let their = rows.iter().find(|row| row.peer == peer && row.round == our.round)?;
-        Some(our.first() / their.first())
+        let ((name, ours), (same, theirs)) = (our.values.first()?, their.values.first()?);
+        (name == same).then_some(ours / theirs)
     })
     .collect()
 }
