@@ -52,14 +52,17 @@ impl RealJob {
     /// It does not start, or a request is not answered with success.
     pub fn start(clock: Clock, clients: u64, warm_up: u64) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (token, key_set) = issuer::token()?;
-        fs::write(folder.path().join("jwks.json"), key_set.to_string())?;
+        fs::write(folder.path().join("jwks.json"), issuer::KEY_SET)?;
         let mut outside = Outside::start()?;
         let path = folder.path().join("gateway.yaml");
         fs::write(&path, config(outside.backend()))?;
         let gateway = start(&path, clock)?;
         let address = gateway.address("plain").context("no listener")?;
-        outside.connect(address, &format!("Authorization: Bearer {token}"), clients)?;
+        outside.connect(
+            address,
+            &format!("Authorization: Bearer {}", issuer::TOKEN.trim_end()),
+            clients,
+        )?;
         outside.exchange(warm_up)?;
         Ok(Self { outside, _gateway: gateway, _folder: folder })
     }
