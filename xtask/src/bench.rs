@@ -108,7 +108,8 @@ fn rounds(
         for peer in plan.peers_for(scenario.letter) {
             let values = sample(peer, plan, scenario, folder)
                 .with_context(|| format!("{}: {}", peer.name, scenario.name))?;
-            rows.push(Row::new(scenario.letter, scenario.name, peer.name, round, values));
+            let name = peer.name_in(scenario.letter);
+            rows.push(Row::new(scenario.letter, scenario.name, name, round, values));
         }
     }
     Ok(())

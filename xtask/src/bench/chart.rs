@@ -26,9 +26,9 @@ pub(super) fn svg(rows: &[Row]) -> String {
         body += &text(10.0, y - 7.0, "#16181d", "font-weight=\"600\"", scenario);
         let mut bars: Vec<(&str, f64)> = Vec::new();
         for row in drawn.iter().filter(|row| row.scenario == scenario) {
-            let value = report::median_of(&drawn, scenario, row.peer, DRAWN).unwrap_or(f64::NAN);
-            if !bars.contains(&(row.peer, value)) {
-                bars.push((row.peer, value));
+            let value = report::median_of(&drawn, scenario, &row.peer, DRAWN).unwrap_or(f64::NAN);
+            if !bars.contains(&(row.peer.as_str(), value)) {
+                bars.push((row.peer.as_str(), value));
             }
         }
         let longest = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);

@@ -129,6 +129,12 @@ impl Peer {
         self.scenarios.contains(scenario)
     }
 
+    /// Its name in a table, which says where it does less than the others.
+    pub(super) fn name_in(&self, scenario: char) -> String {
+        let less = scenario == 'i' && !self.verifies;
+        format!("{}{}", self.name, if less { ", no tokens" } else { "" })
+    }
+
     /// Writes its files, with so many routes beside the few that are always there.
     pub(super) fn configure(&self, folder: &Path, routes: usize) -> anyhow::Result<()> {
         for file in self.files {

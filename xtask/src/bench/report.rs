@@ -19,7 +19,7 @@ pub(super) const OURS: &str = "Portcullis";
 pub(super) struct Row {
     pub letter: char,
     pub scenario: String,
-    pub peer: &'static str,
+    pub peer: String,
     pub round: usize,
     pub values: Vec<(&'static str, f64)>,
 }
@@ -28,11 +28,11 @@ impl Row {
     pub(super) fn new(
         letter: char,
         scenario: impl Into<String>,
-        peer: &'static str,
+        peer: impl Into<String>,
         round: usize,
         values: Vec<(&'static str, f64)>,
     ) -> Self {
-        Self { letter, scenario: scenario.into(), peer, round, values }
+        Self { letter, scenario: scenario.into(), peer: peer.into(), round, values }
     }
 
     fn value(&self, name: &str) -> Option<f64> {
@@ -104,13 +104,17 @@ fn markdown(rows: &[Row], conditions: &[(String, String)]) -> String {
 
 /// One line a scenario: what Portcullis needs of what each peer needs.
 fn summary(rows: &[Row]) -> String {
-    let all: Vec<&Row> = rows.iter().collect();
-    let mut peers = in_order(rows.iter().map(|row| row.peer).filter(|peer| *peer != OURS));
-    peers.retain(|peer| !ratios(&all, peer).is_empty());
+    let scenarios: Vec<_> = scenarios(rows)
+        .into_iter()
+        .map(|(letter, name)| {
+            (letter, name, rows.iter().filter(|row| row.scenario == name).collect::<Vec<_>>())
+        })
+        .collect();
+    let mut peers = in_order(rows.iter().map(|row| row.peer.as_str()).filter(|peer| *peer != OURS));
+    peers.retain(|peer| scenarios.iter().any(|(_, _, of)| !ratios(of, peer).is_empty()));
     let mut text = format!("| {OURS} ÷ | {} |\n", peers.join(" | "));
     text += &format!("|---|{}\n", "---|".repeat(peers.len()));
-    for (letter, scenario) in scenarios(rows) {
-        let of: Vec<&Row> = rows.iter().filter(|row| row.scenario == scenario).collect();
+    for (letter, scenario, of) in scenarios {
         let cells = peers.iter().map(|peer| match ratios(&of, peer) {
             ratios if ratios.is_empty() => " |".to_owned(),
             ratios => format!(" {:.2} |", median(ratios.into_iter()).unwrap_or(f64::NAN)),
@@ -124,7 +128,7 @@ fn table(rows: &[&Row]) -> String {
     let columns = in_order(rows.iter().flat_map(|row| row.values.iter().map(|(name, _)| *name)));
     let mut text = format!("| | {} | {OURS} ÷ it | by round |\n", columns.join(" | "));
     text += &format!("|---|{}---|---|\n", "---|".repeat(columns.len()));
-    for peer in in_order(rows.iter().map(|row| row.peer)) {
+    for peer in in_order(rows.iter().map(|row| row.peer.as_str())) {
         let mut line = format!("| {peer} |");
         for column in &columns {
             let of = rows.iter().filter(|row| row.peer == peer);

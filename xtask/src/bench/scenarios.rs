@@ -60,8 +60,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "/bench.Echo/Unary",
         Load::Streams(Some("call.bin")),
     ),
-    row('g', "1 MiB to the client", PLAIN, "/1m", Load::Bodies { a_second: 800, sent: None }),
-    row('g', "1 MiB to the backend", PLAIN, "/upload", Load::Bodies { a_second: 800, sent: MIB }),
+    row('g', "1 MiB to the client", PLAIN, "/1m", Load::Bodies { a_second: 400, sent: None }),
+    row('g', "1 MiB to the backend", PLAIN, "/upload", Load::Bodies { a_second: 400, sent: MIB }),
     row('g', "64 MiB to the client", PLAIN, "/64m", Load::Bodies { a_second: 8, sent: None })
         .long(),
     row('g', "64 MiB to the backend", PLAIN, "/upload", Load::Bodies { a_second: 8, sent: MIB_64 })
