@@ -3,11 +3,14 @@
 //! Readers (YAML, JSON) build it, [`crate::decode`] turns parts of it into typed settings. It knows
 //! nothing about the format it came from and nothing about what its keys mean.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
 
 /// A range of bytes in one of the source files of a configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Its debug form is empty with the flag `-`, as in `{:-?}`: for what is the same elsewhere too.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceSpan {
     /// Index into the list of sources the configuration was loaded from.
     pub file: u16,
@@ -15,6 +18,20 @@ pub struct SourceSpan {
     pub start: u32,
     /// One past the last byte.
     pub end: u32,
+}
+
+impl fmt::Debug for SourceSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.sign_minus() {
+            return Ok(());
+        }
+        let Self { file, start, end } = self;
+        f.debug_struct("SourceSpan")
+            .field("file", file)
+            .field("start", start)
+            .field("end", end)
+            .finish()
+    }
 }
 
 impl SourceSpan {
@@ -71,8 +88,8 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
 }

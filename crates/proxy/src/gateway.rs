@@ -49,6 +49,7 @@ pub(crate) struct Active {
 
 impl Active {
     fn new(snapshot: Snapshot, sockets: Sockets, all: &Registry) -> Self {
+        all.make_room(snapshot.routes.len().max(snapshot.backends.len()));
         Self {
             routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
             no_route: all.route("(none)"),

@@ -91,6 +91,15 @@ impl Registry {
             .then(|| WorkerMetrics::new(WorkerId::new(index), Arc::clone(&self.worker_shards)))
     }
 
+    /// To be said before the series of a snapshot are asked for; `wanted` of a kind at most.
+    pub fn make_room(&self, wanted: usize) {
+        self.routes.make_room(wanted);
+        self.listeners.make_room(wanted);
+        self.backends.make_room(wanted);
+        self.limits.make_room(wanted);
+        self.policies.make_room(wanted);
+    }
+
     /// The series of a route, by its full name. It takes a lock: ask when a snapshot begins to
     /// serve and keep the answer beside it.
     #[must_use]

@@ -47,16 +47,20 @@ impl<T: Default> Family<T> {
             return Arc::clone(series);
         }
         if named.len() >= super::SERIES_MAX {
-            // Those that no snapshot uses any more make room; until then they stay, because a
-            // counter that vanishes at a reload looks like a restart.
-            named.retain(|_, series| Arc::strong_count(series) > 1);
-        }
-        if named.len() >= super::SERIES_MAX {
             return Arc::clone(&self.other);
         }
         let series = Arc::new(Series { shards: Sharded::new(self.workers) });
         named.insert(name.into(), Arc::clone(&series));
         series
+    }
+
+    /// Series that no snapshot uses any more make room for so many. Until there is need they stay,
+    /// because a counter that vanishes at a reload looks like a restart.
+    pub(crate) fn make_room(&self, wanted: usize) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() + wanted > super::SERIES_MAX {
+            named.retain(|_, series| Arc::strong_count(series) > 1);
+        }
     }
 
     pub(crate) fn each(&self, mut visit: impl FnMut(&str, &Sharded<T>)) {
