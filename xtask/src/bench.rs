@@ -106,8 +106,12 @@ fn rounds(
 ) -> anyhow::Result<()> {
     for round in 0..plan.rounds {
         for peer in plan.peers_for(scenario.letter) {
-            let values = sample(peer, plan, scenario, folder)
-                .with_context(|| format!("{}: {}", peer.name, scenario.name))?;
+            let take = || sample(peer, plan, scenario, folder);
+            // A sample with a wrong answer in it is none: it is taken again, once.
+            let values = take().or_else(|error| {
+                println!("   {}: {}: once more: {error:#}", peer.name, scenario.name);
+                take().with_context(|| format!("{}: {}", peer.name, scenario.name))
+            })?;
             let name = peer.name_in(scenario.letter);
             rows.push(Row::new(scenario.letter, scenario.name, name, round, values));
         }
