@@ -184,6 +184,9 @@ mod tests {
         let long = "é".repeat(TEXT_BYTES_MAX);
         let text: String = serde_json::from_str(&string(long.as_bytes())).unwrap();
         assert_eq!(text, "é".repeat(TEXT_BYTES_MAX / 2) + "…");
+        let plain = "a".repeat(TEXT_BYTES_MAX);
+        assert_eq!(string(plain.as_bytes()), format!("\"{plain}\""));
+        assert_eq!(string(format!("{plain}b").as_bytes()), format!("\"{plain}…\""));
         let odd = format!("x{long}");
         let text: String = serde_json::from_str(&string(odd.as_bytes())).unwrap();
         assert_eq!(text, format!("x{}…", "é".repeat(TEXT_BYTES_MAX / 2 - 1)));
