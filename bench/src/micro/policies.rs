@@ -91,7 +91,7 @@ fn authenticate(entry: &Entry<dyn Authenticator>, times: u64) -> anyhow::Result<
     };
     let auth = compile(entry, &settings, &world)?;
     for _ in 0..times {
-        black_box(auth.presented(black_box(&exchange.request)));
+        black_box(auth.presented(black_box(&exchange)));
         verify(&*auth, &exchange, &world)?;
     }
     Ok(())

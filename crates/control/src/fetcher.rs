@@ -55,8 +55,13 @@ impl HttpFetcher {
         };
         if let Some(body) = kept.and_then(|path| std::fs::read(path).ok()) {
             tracing::warn!(url, reason, "the last good answer is used");
-            let (status, content_type) = (StatusCode::OK, None);
-            return Ok(Fetched { status, content_type, body: body.into(), stale: true });
+            return Ok(Fetched {
+                status: StatusCode::OK,
+                content_type: None,
+                fields: Vec::new(),
+                body: body.into(),
+                stale: true,
+            });
         }
         // Who asked can say best why it is of no use.
         fetched.ok_or_else(|| Unavailable(format!("{url}: {reason}")))
@@ -133,10 +138,13 @@ where
     let status = response.status();
     let content_type = response.headers().get("content-type");
     let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let fields = response.headers().iter();
+    let fields = fields.map(|(name, value)| (name.as_str().into(), value.as_bytes().into()));
+    let fields = fields.collect();
     let body: Bytes =
         Limited::new(response.into_body(), fetch.body_bytes_max).collect().await?.to_bytes();
     driver.abort();
-    Ok(Fetched { status, content_type, body, stale: false })
+    Ok(Fetched { status, content_type, fields, body, stale: false })
 }
 
 /// By rename, so that nobody ever reads half of it.

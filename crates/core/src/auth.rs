@@ -7,9 +7,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codes;
 use crate::exchange::Exchange;
 use crate::head::{RequestHead, Span};
 use crate::identity::Identity;
+use crate::policy::{BodyUse, Reply};
 use crate::problem::Problem;
 use crate::services::{LocalFuture, Services};
 
@@ -21,27 +23,91 @@ pub enum Presented {
     Foreign(Span),
     /// A credential for this authenticator. Two authenticators may claim the same span.
     Mine(Span),
+    /// The connection or the request as a whole speaks for the client: a certificate, or whatever
+    /// an external authorizer goes by. It counts only where the head presents nothing else.
+    Ambient,
 }
+
+/// What a good credential gives.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    pub identity: Arc<Identity>,
+    /// Values of `Set-Cookie` for the answer: a session that was renewed.
+    pub cookies: Vec<String>,
+}
+
+impl From<Arc<Identity>> for Accepted {
+    fn from(identity: Arc<Identity>) -> Self {
+        Self { identity, cookies: Vec::new() }
+    }
+}
+
+/// What a bad one gives.
+#[derive(Debug)]
+pub enum Denied {
+    Problem(Problem),
+    /// The answer in whole: an external authorizer's, or the way to a login.
+    Reply(Reply),
+}
+
+impl From<Problem> for Denied {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+pub type Verified = Result<Accepted, Denied>;
 
 /// The outcome of a verification.
 #[expect(missing_debug_implementations, reason = "a future has nothing to show")]
 pub enum Verify<'a> {
-    /// Decided at once: the common case, since verified tokens are remembered.
-    Done(Result<Arc<Identity>, Problem>),
-    Wait(LocalFuture<'a, Result<Arc<Identity>, Problem>>),
+    /// Decided at once: the common case, since verified credentials are remembered.
+    Done(Verified),
+    Wait(LocalFuture<'a, Verified>),
 }
+
+/// An answer that an authenticator makes by itself.
+pub type Own<'a> = LocalFuture<'a, Result<Reply, Problem>>;
 
 pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Cheap and without side effects: looks, does not verify.
-    fn presented(&self, request: &RequestHead) -> Presented;
+    fn presented(&self, exchange: &Exchange) -> Presented;
 
-    /// The value for `WWW-Authenticate` (RFC 9110 §11.6.1) when nothing was presented.
+    /// The value for `WWW-Authenticate` (RFC 9110 §11.6.1) when nothing was presented; empty where
+    /// there is nothing to say.
     fn challenge(&self) -> &str;
 
     fn verify<'a>(&'a self, exchange: &'a Exchange, services: &'a dyn Services) -> Verify<'a>;
 
     /// Removes the credential, so that no backend sees it.
     fn conceal(&self, request: &mut RequestHead);
+
+    /// Fields toward the backend that only [`Identity::fields`] may set. What a client sends under
+    /// these names, or under aliases of them, is removed from every request.
+    fn owned_fields(&self) -> &[Box<str>] {
+        &[]
+    }
+
+    /// What it does with a request's body before it verifies: covers it with a signature.
+    fn request_body(&self) -> BodyUse {
+        BodyUse::Untouched
+    }
+
+    /// Whether a request is its own business and no backend's: the end of a login. Asked before
+    /// anything else, on every route that takes this kind.
+    fn intercepts(&self, _: &Exchange) -> bool {
+        false
+    }
+
+    /// Whether it answers, instead of a 401, a request that presents nothing: the way to a login.
+    fn invites(&self, _: &Exchange) -> bool {
+        false
+    }
+
+    /// Answers a request that it [intercepts](Self::intercepts) or [invites](Self::invites).
+    fn answer<'a>(&'a self, _: &'a Exchange, _: &'a dyn Services) -> Own<'a> {
+        Box::pin(async { Err(Problem::new(codes::INTERNAL).detail("no answer of its own")) })
+    }
 
     /// As [`crate::policy::Policy::upkeep`].
     fn upkeep<'a>(&'a self, _services: &'a dyn Services) -> Option<LocalFuture<'a, Duration>> {

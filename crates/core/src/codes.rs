@@ -40,6 +40,7 @@ codes! {
     HOST_REFUSED = 400 Client "host-refused" "The host is missing or not valid";
     PATH_REFUSED = 400 Client "path-refused" "The path has a form that is not accepted";
     CREDENTIALS_AMBIGUOUS = 400 Client "credentials-ambiguous" "More than one credential was sent";
+    LOGIN_FAILED = 400 Client "login-failed" "The login could not be completed";
     CREDENTIALS_MISSING = 401 Client "credentials-missing" "Credentials are required";
     CREDENTIALS_INVALID = 401 Client "credentials-invalid" "The credentials are not valid";
     CREDENTIALS_EXPIRED = 401 Client "credentials-expired" "The credentials have expired";
@@ -65,6 +66,8 @@ codes! {
     BACKEND_UNAVAILABLE = 503 Backend "backend-unavailable" "No endpoint of the backend is available";
     BACKEND_BUSY = 503 Backend "backend-busy" "The backend has no room for another request";
     KEYS_UNAVAILABLE = 503 Gateway "keys-unavailable" "Credentials cannot be checked right now";
+    AUTHORIZER_UNAVAILABLE = 503 Gateway "authorizer-unavailable" "Permission cannot be checked right now";
+    BACKEND_CREDENTIAL_UNAVAILABLE = 503 Gateway "backend-credential-unavailable" "The backend's credential cannot be had right now";
     LIMITS_UNAVAILABLE = 503 Gateway "limits-unavailable" "Limits cannot be checked right now";
     BACKEND_TIMEOUT = 504 Backend "backend-timeout" "The backend did not answer in time";
     VERSION_NOT_SUPPORTED = 505 Client "version-not-supported" "The HTTP version is not supported";

@@ -25,12 +25,16 @@ pub struct Exchange {
     pub connection: Rc<Connection>,
     /// The peer, or what trusted hops say; never what a stranger says.
     pub client_ip: IpAddr,
+    /// The client's certificate: of the connection, or what a trusted hop says (RFC 9440).
+    pub certificate: Option<Arc<ClientCertificate>>,
     pub request_id: RequestId,
     pub trace: TraceContext,
     pub request: RequestHead,
     /// What the route's path template captured.
     pub params: Params,
     pub identity: Option<Arc<Identity>>,
+    /// Values of `Set-Cookie` that the answer gets, whoever makes it.
+    pub cookies: Vec<String>,
     /// Whole bodies, for policies that declared `Buffered`; they may replace them.
     pub request_body: Bytes,
     pub response_body: Bytes,
@@ -48,11 +52,13 @@ impl Default for Exchange {
             now: Now::default(),
             connection: Rc::default(),
             client_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            certificate: None,
             request_id: RequestId::default(),
             trace: TraceContext::default(),
             request: RequestHead::default(),
             params: Params::default(),
             identity: None,
+            cookies: Vec::new(),
             request_body: Bytes::new(),
             response_body: Bytes::new(),
             standing: None,
@@ -69,11 +75,13 @@ impl Exchange {
             now,
             connection: _,
             client_ip,
+            certificate,
             request_id,
             trace,
             request,
             params,
             identity,
+            cookies,
             request_body,
             response_body,
             standing,
@@ -83,10 +91,12 @@ impl Exchange {
         request.clear();
         *now = Now::default();
         *client_ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        *certificate = None;
         *request_id = RequestId::default();
         *trace = TraceContext::default();
         *params = Params::default();
         *identity = None;
+        cookies.clear();
         *request_body = Bytes::new();
         *response_body = Bytes::new();
         *standing = None;
@@ -124,6 +134,28 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// Lower case, without a trailing dot.
     pub server_name: Option<Arc<str>>,
+    /// Verified against the listener's authorities by the handshake.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// A client's certificate, as far as anybody decides by it. Its chain has been verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Of the whole certificate in DER; `x5t#S256` of RFC 8705 §3.1 is its base64url.
+    pub sha256: [u8; 32],
+    /// RFC 4514: `CN=shop,O=Example`.
+    pub subject: String,
+    pub common_name: Option<String>,
+    /// Subject alternative names; DNS names in lower case.
+    pub dns: Vec<String>,
+    /// `spiffe://…` among them.
+    pub uris: Vec<String>,
+    pub emails: Vec<String>,
+    pub ips: Vec<IpAddr>,
+    /// Hexadecimal, lower case.
+    pub serial: String,
+    /// Since 1970.
+    pub not_after: std::time::Duration,
 }
 
 /// Template captures, at most [`Params::MAX`].

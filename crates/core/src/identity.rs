@@ -16,6 +16,9 @@ pub struct Identity {
     pub scopes: Vec<String>,
     /// Claims of the token or attributes of the key; for `require`, limits by claim and headers.
     pub claims: Map<String, Value>,
+    /// What the backend is told of the caller beside the gateway's own fields: names in lower case,
+    /// all of them among the authenticator's [`owned_fields`](crate::auth::Authenticator).
+    pub fields: Vec<(Box<str>, Box<[u8]>)>,
     /// `auth/client`, made once, since every log line and every limit wants it.
     pub key: String,
 }

@@ -104,6 +104,22 @@ pub enum BodyUse {
     Stream,
 }
 
+impl BodyUse {
+    /// The most that any of these does.
+    #[must_use]
+    pub fn widest(uses: impl IntoIterator<Item = Self>) -> Self {
+        use BodyUse::{Buffered, Stream, Untouched};
+        uses.into_iter().fold(Untouched, |widest, one| match (widest, one) {
+            (Buffered { bytes_max: a }, Buffered { bytes_max: b }) => {
+                Buffered { bytes_max: a.max(b) }
+            }
+            (Buffered { bytes_max }, _) | (_, Buffered { bytes_max }) => Buffered { bytes_max },
+            (Stream, _) | (_, Stream) => Stream,
+            (Untouched, Untouched) => Untouched,
+        })
+    }
+}
+
 /// Sees a body go by and may change it.
 pub trait BodyFilter {
     /// Writes what is to be sent on instead of `chunk` to `out`. `end` comes once, perhaps with an

@@ -32,6 +32,8 @@ pub struct Fetch {
     pub body: Bytes,
     /// Until the whole answer is here.
     pub timeout: Duration,
+    /// HTTP/2: by prior knowledge where the URL is `http://`. Else HTTP/1.1.
+    pub http2: bool,
     /// A longer answer is an error.
     pub body_bytes_max: usize,
     /// PEM of the authorities to trust instead of the system's.
@@ -49,6 +51,7 @@ impl Fetch {
             fields: Vec::new(),
             body: Bytes::new(),
             timeout: Duration::from_secs(5),
+            http2: false,
             body_bytes_max: 1 << 20,
             ca: None,
             keep_last_good: None,
@@ -60,6 +63,8 @@ impl Fetch {
 pub struct Fetched {
     pub status: StatusCode,
     pub content_type: Option<String>,
+    /// Names in lower case; trailers after the fields of the head.
+    pub fields: Vec<(Box<str>, Box<[u8]>)>,
     pub body: Bytes,
     /// From the disk, because the destination gave no good answer.
     pub stale: bool,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use expect_test::Expect;
 use http::StatusCode;
-use portcullis_core::auth::{Authenticator, Verify};
+use portcullis_core::auth::{Authenticator, Denied, Verified, Verify};
 use portcullis_core::carry::Carry;
 use portcullis_core::exchange::{Params, RequestId};
 use portcullis_core::finding::Findings;
@@ -199,10 +199,11 @@ pub(crate) fn print_problem(problem: &Problem) -> String {
     format!("{} {}{detail}", problem.code.status, problem.code.name)
 }
 
-pub(crate) fn print_verified(verified: Result<Arc<Identity>, Problem>) -> String {
+pub(crate) fn print_verified(verified: Verified) -> String {
     let identity = match verified {
-        Ok(identity) => identity,
-        Err(problem) => {
+        Ok(accepted) => accepted.identity,
+        Err(Denied::Reply(reply)) => return format!("{reply:?}"),
+        Err(Denied::Problem(problem)) => {
             let fields = problem.fields.iter().map(|(name, value)| format!("\n< {name}: {value}"));
             return print_problem(&problem) + &fields.collect::<String>();
         }

@@ -7,11 +7,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::auth::{Presented, Verify};
-use portcullis_core::head::Span;
+use portcullis_core::auth::{Accepted, Denied, Own, Presented, Verify};
+use portcullis_core::head::{RequestHead, Span};
+use portcullis_core::known::is_alias;
 use portcullis_core::limit::{Algorithm, LimitKey, LimitSpec};
+use portcullis_core::policy::BodyUse;
 use portcullis_core::services::Lease;
-use portcullis_core::{Exchange, Identity, Known, Phase, Policy, Problem, Services, Step, codes};
+use portcullis_core::{
+    Exchange, Identity, Known, Phase, Policy, Problem, ResponseHead, Services, Step, codes,
+};
 
 use crate::snapshot::NamedAuthenticator;
 
@@ -28,6 +32,8 @@ pub struct Authenticate {
     forward_credential: bool,
     /// The value of `WWW-Authenticate`: every challenge, once.
     challenge: String,
+    /// Whatever the authenticators own of the fields toward the backend, in lower case.
+    owned: Vec<Box<str>>,
 }
 
 /// What a look at the head found.
@@ -37,15 +43,15 @@ enum Found {
     Several,
     /// One, for nobody here.
     Foreign,
-    /// One, for this authenticator and perhaps later ones.
-    For(usize, Span),
+    /// One, for this authenticator and perhaps later ones. Without a span it is ambient.
+    For(usize, Option<Span>),
 }
 
 /// The one credential, who is to verify it, and their answer where that was immediate.
 struct Candidate {
     by: usize,
-    span: Span,
-    refused: Option<Problem>,
+    span: Option<Span>,
+    refused: Option<Denied>,
 }
 
 impl Authenticate {
@@ -54,12 +60,14 @@ impl Authenticate {
         let mut challenges: Vec<&str> = Vec::new();
         for entry in &any_of {
             let challenge = entry.authenticator.challenge();
-            if !challenges.contains(&challenge) {
+            if !challenge.is_empty() && !challenges.contains(&challenge) {
                 challenges.push(challenge);
             }
         }
         let challenge = challenges.join(", ");
-        Self { any_of, optional, forward_credential, challenge }
+        let owned = any_of.iter().flat_map(|entry| entry.authenticator.owned_fields());
+        let owned = owned.cloned().collect();
+        Self { any_of, optional, forward_credential, challenge, owned }
     }
 
     fn find(&self, exchange: &Exchange) -> Found {
@@ -70,9 +78,14 @@ impl Authenticate {
         }
         let mut found = Found::Nothing;
         let mut seen: Option<Span> = None;
+        let mut ambient = None;
         for (at, entry) in self.any_of.iter().enumerate() {
-            let (span, mine) = match entry.authenticator.presented(request) {
+            let (span, mine) = match entry.authenticator.presented(exchange) {
                 Presented::Nothing => continue,
+                Presented::Ambient => {
+                    ambient.get_or_insert(at);
+                    continue;
+                }
                 Presented::Foreign(span) => (span, false),
                 Presented::Mine(span) => (span, true),
             };
@@ -81,26 +94,43 @@ impl Authenticate {
             }
             seen = Some(span);
             match found {
-                Found::Nothing | Found::Foreign if mine => found = Found::For(at, span),
+                Found::Nothing | Found::Foreign if mine => found = Found::For(at, Some(span)),
                 Found::Nothing => found = Found::Foreign,
                 _ => {}
             }
         }
-        found
+        match (&found, ambient) {
+            (Found::Nothing, Some(at)) => Found::For(at, None),
+            _ => found,
+        }
     }
 
     /// The others that claim the same credential, asked when those before them refused it.
-    fn next(&self, after: usize, span: Span, exchange: &Exchange) -> Option<usize> {
-        (after + 1..self.any_of.len()).find(|at| {
-            self.any_of[*at].authenticator.presented(&exchange.request) == Presented::Mine(span)
-        })
+    fn next(&self, after: usize, span: Option<Span>, exchange: &Exchange) -> Option<usize> {
+        let same = span.map_or(Presented::Ambient, Presented::Mine);
+        (after + 1..self.any_of.len())
+            .find(|at| self.any_of[*at].authenticator.presented(exchange) == same)
     }
 
-    fn accept(&self, by: usize, identity: Arc<Identity>, exchange: &mut Exchange) {
+    fn accept(&self, by: usize, accepted: Accepted, exchange: &mut Exchange) {
         if !self.forward_credential {
             self.any_of[by].authenticator.conceal(&mut exchange.request);
         }
+        let Accepted { identity, cookies } = accepted;
+        for (name, value) in &identity.fields {
+            exchange.request.fields.append(name.as_bytes(), value);
+        }
+        exchange.cookies.extend(cookies);
         exchange.identity = Some(identity);
+    }
+
+    /// What a client says in fields that only an authenticator may set is not heard.
+    fn remove_owned(&self, request: &mut RequestHead) {
+        if !self.owned.is_empty() {
+            request.fields.remove_if(|_, name, _| {
+                self.owned.iter().any(|owned| is_alias(name, owned.as_bytes()))
+            });
+        }
     }
 
     fn refusal(&self, code: &'static codes::Code) -> Problem {
@@ -131,20 +161,21 @@ impl Authenticate {
         }
         let problem = loop {
             let result = match refused.take() {
-                Some(problem) => Err(problem),
+                Some(denied) => Err(denied),
                 None => match self.any_of[by].authenticator.verify(exchange, services) {
                     Verify::Done(result) => result,
                     Verify::Wait(future) => future.await,
                 },
             };
             match result {
-                Ok(identity) => {
-                    self.accept(by, identity, exchange);
+                Ok(accepted) => {
+                    self.accept(by, accepted, exchange);
                     return Step::Continue;
                 }
+                Err(Denied::Reply(reply)) => return Step::Reply(reply),
                 // Whether this one would take it is not known, so nobody else's no is final.
-                Err(problem) if problem.code.status != 401 => break problem,
-                Err(problem) => match self.next(by, span, exchange) {
+                Err(Denied::Problem(problem)) if problem.code.status != 401 => break problem,
+                Err(Denied::Problem(problem)) => match self.next(by, span, exchange) {
                     Some(next) => by = next,
                     None => break problem,
                 },
@@ -202,17 +233,37 @@ impl Policy for Authenticate {
         Phase::Authenticate
     }
 
+    fn request_body(&self) -> BodyUse {
+        BodyUse::widest(self.any_of.iter().map(|entry| entry.authenticator.request_body()))
+    }
+
+    fn request_fields(&self) -> Vec<&str> {
+        self.owned.iter().map(|name| &**name).collect()
+    }
+
     fn on_request<'a>(
         &'a self,
         exchange: &'a mut Exchange,
         services: &'a dyn Services,
     ) -> Step<'a> {
+        self.remove_owned(&mut exchange.request);
         if let Some(identity) = exchange.assumed.clone() {
             return self.assume(&identity, exchange);
         }
+        if let Some(entry) =
+            self.any_of.iter().find(|entry| entry.authenticator.intercepts(exchange))
+        {
+            return answered(entry.authenticator.answer(exchange, services));
+        }
         let (at, span) = match self.find(exchange) {
             Found::Nothing if self.optional => return Step::Continue,
-            Found::Nothing => return Step::Refuse(self.refusal(codes::CREDENTIALS_MISSING)),
+            Found::Nothing => {
+                let host = self.any_of.iter().find(|entry| entry.authenticator.invites(exchange));
+                return match host {
+                    Some(entry) => answered(entry.authenticator.answer(exchange, services)),
+                    None => Step::Refuse(self.refusal(codes::CREDENTIALS_MISSING)),
+                };
+            }
             Found::Several => return Step::Refuse(Problem::new(codes::CREDENTIALS_AMBIGUOUS)),
             Found::Foreign => {
                 let detail = "no authenticator of this route knows the credential";
@@ -222,13 +273,13 @@ impl Policy for Authenticate {
         };
         // What costs anything answers `Wait`, and is not begun before it is polled.
         let refused = match self.any_of[at].authenticator.verify(exchange, services) {
-            Verify::Done(Ok(identity)) => Ok(identity),
-            Verify::Done(Err(problem)) => Err(Some(problem)),
+            Verify::Done(Ok(accepted)) => Ok(accepted),
+            Verify::Done(Err(denied)) => Err(Some(denied)),
             Verify::Wait(_) => Err(None),
         };
         match refused {
-            Ok(identity) => {
-                self.accept(at, identity, exchange);
+            Ok(accepted) => {
+                self.accept(at, accepted, exchange);
                 Step::Continue
             }
             Err(refused) => {
@@ -237,6 +288,28 @@ impl Policy for Authenticate {
             }
         }
     }
+
+    fn on_response<'a>(
+        &'a self,
+        exchange: &'a mut Exchange,
+        response: &'a mut ResponseHead,
+        _: &'a dyn Services,
+    ) -> Step<'a> {
+        for cookie in exchange.cookies.drain(..) {
+            response.fields.append(b"set-cookie", cookie.as_bytes());
+        }
+        Step::Continue
+    }
+}
+
+/// An authenticator answers by itself.
+fn answered(own: Own<'_>) -> Step<'_> {
+    Step::Wait(Box::pin(async move {
+        match own.await {
+            Ok(reply) => Step::Reply(reply),
+            Err(problem) => Step::Refuse(problem),
+        }
+    }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use portcullis_config::{Source, load, render};
-use portcullis_core::auth::{Authenticator, Presented, Verify};
+use portcullis_core::auth::{Authenticator, Presented, Verified, Verify};
 use portcullis_core::carry::Carry;
 use portcullis_core::finding::Findings;
 use portcullis_core::limit::{Algorithm, Grant, LimitKey, LimitSpec};
@@ -261,20 +261,23 @@ impl AuthConfig for Remote {
 }
 
 impl Tokens {
-    fn judge(&self, exchange: &Exchange) -> Result<Arc<Identity>, Problem> {
+    fn judge(&self, exchange: &Exchange) -> Verified {
         let value = exchange.request.fields.get(self.header.as_bytes()).unwrap_or_default();
         let value = String::from_utf8_lossy(value);
         match value.strip_prefix("good-") {
-            Some(client) => Ok(Arc::new(Identity::new(Arc::clone(&self.auth), client.to_owned()))),
+            Some(client) => {
+                Ok(Arc::new(Identity::new(Arc::clone(&self.auth), client.to_owned())).into())
+            }
             None => Err(Problem::new(codes::CREDENTIALS_INVALID)
-                .detail(format_args!("{} does not know `{value}`", self.auth))),
+                .detail(format_args!("{} does not know `{value}`", self.auth))
+                .into()),
         }
     }
 }
 
 impl Authenticator for Tokens {
-    fn presented(&self, request: &RequestHead) -> Presented {
-        let fields = &request.fields;
+    fn presented(&self, exchange: &Exchange) -> Presented {
+        let fields = &exchange.request.fields;
         let field = fields.live().find(|field| {
             field.name.of(fields.bytes()).eq_ignore_ascii_case(self.header.as_bytes())
         });
@@ -298,7 +301,7 @@ impl Authenticator for Tokens {
         Verify::Wait(Box::pin(async move {
             match services.fetch(Fetch::get("https://idp.example.com/keys")).await {
                 Ok(_) => self.judge(exchange),
-                Err(reason) => Err(Problem::new(codes::KEYS_UNAVAILABLE).detail(reason)),
+                Err(reason) => Err(Problem::new(codes::KEYS_UNAVAILABLE).detail(reason).into()),
             }
         }))
     }
@@ -391,6 +394,7 @@ impl Services for World {
             Ok(Fetched {
                 status: StatusCode::OK,
                 content_type: None,
+                fields: Vec::new(),
                 body: Bytes::new(),
                 stale: false,
             })

@@ -36,7 +36,13 @@ impl Fetcher for Scripted {
             // Never at once, so that whoever asks really waits.
             tokio::task::yield_now().await;
             let body = answer.ok_or_else(|| Unavailable(format!("{} is down", fetch.url)))?;
-            Ok(Fetched { status: StatusCode::OK, content_type: None, body, stale: false })
+            Ok(Fetched {
+                status: StatusCode::OK,
+                content_type: None,
+                fields: Vec::new(),
+                body,
+                stale: false,
+            })
         })
     }
 }

@@ -25,7 +25,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{after_scheme, refuse};
+use super::{after_scheme, refuse, told};
 
 pub use file::KeyEntry;
 pub use secret::{IdError, NewKey, generate};
@@ -212,8 +212,8 @@ impl Compiled {
 }
 
 impl Authenticator for Compiled {
-    fn presented(&self, request: &RequestHead) -> Presented {
-        self.place.keys(request).next().map_or(Presented::Nothing, Presented::Mine)
+    fn presented(&self, exchange: &Exchange) -> Presented {
+        self.place.keys(&exchange.request).next().map_or(Presented::Nothing, Presented::Mine)
     }
 
     fn challenge(&self) -> &str {
@@ -224,18 +224,19 @@ impl Authenticator for Compiled {
         let mut keys = self.place.keys(&exchange.request);
         let Some(span) = keys.next() else {
             let problem = refuse(codes::CREDENTIALS_MISSING, &self.challenge, "no API key");
-            return Verify::Done(Err(problem));
+            return Verify::Done(Err(problem.into()));
         };
         if keys.next().is_some() {
             let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS).detail("two API keys");
-            return Verify::Done(Err(problem));
+            return Verify::Done(Err(problem.into()));
         }
         drop(keys);
         let text = span.of(exchange.request.fields.bytes());
-        Verify::Done(self.find(text, exchange.now.wall).map_err(|Refusal { expired, detail }| {
+        Verify::Done(told(self.find(text, exchange.now.wall).map_err(|refusal| {
+            let Refusal { expired, detail } = refusal;
             let bad = if expired { codes::CREDENTIALS_EXPIRED } else { codes::CREDENTIALS_INVALID };
             refuse(bad, &self.challenge, detail)
-        }))
+        })))
     }
 
     fn conceal(&self, request: &mut RequestHead) {

@@ -19,7 +19,7 @@ use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Known, Now, Problem, RequestHead, Services, Span, codes};
 
-use super::{Verified, after_scheme, refuse};
+use super::{Checked, after_scheme, refuse, told};
 use keys::KeySet;
 use remembered::{Found, Remembered};
 use source::Keys;
@@ -74,7 +74,7 @@ fn bearers(request: &RequestHead) -> impl Iterator<Item = Span> {
 
 /// What came of a token that was not remembered.
 enum Outcome {
-    Good(Verified),
+    Good(Checked),
     /// Its key is not among those at hand.
     KeyUnknown,
 }
@@ -94,7 +94,7 @@ impl Compiled {
         hash: u128,
         exchange: &Exchange,
         services: &dyn Services,
-    ) -> Verified {
+    ) -> Checked {
         match Header::read(token) {
             Ok(header) => self.with_keys(token, hash, &header, exchange.now, services).await,
             Err(detail) => Err(self.invalid(detail)),
@@ -109,7 +109,7 @@ impl Compiled {
         header: &Header,
         now: Now,
         services: &dyn Services,
-    ) -> Verified {
+    ) -> Checked {
         if let Err(detail) = self.rules.admits(header) {
             return Err(self.invalid(detail));
         }
@@ -168,7 +168,7 @@ impl Compiled {
         hash: u128,
         set: &KeySet,
         now: Now,
-    ) -> Verified {
+    ) -> Checked {
         let accepted = match self.rules.accept(claims, now) {
             Ok(accepted) => accepted,
             Err(detail) => return Err(self.invalid(detail)),
@@ -188,7 +188,8 @@ impl Compiled {
 }
 
 impl Authenticator for Compiled {
-    fn presented(&self, request: &RequestHead) -> Presented {
+    fn presented(&self, exchange: &Exchange) -> Presented {
+        let request = &exchange.request;
         match bearer(request) {
             None => Presented::Nothing,
             Some(span) => match self.hint.is_foreign(span.of(request.fields.bytes())) {
@@ -206,22 +207,24 @@ impl Authenticator for Compiled {
         let mut found = bearers(&exchange.request);
         let Some(span) = found.next() else {
             let code = codes::CREDENTIALS_MISSING;
-            return Verify::Done(Err(refuse(code, &self.challenge.missing, "no bearer token")));
+            let problem = refuse(code, &self.challenge.missing, "no bearer token");
+            return Verify::Done(Err(problem.into()));
         };
         if found.next().is_some() {
             let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS);
-            return Verify::Done(Err(problem.detail("two bearer tokens")));
+            return Verify::Done(Err(problem.detail("two bearer tokens").into()));
         }
         let token = span.of(exchange.request.fields.bytes());
         if token.len() > TOKEN_BYTES_MAX {
-            return Verify::Done(Err(self.invalid("the token is too long")));
+            return Verify::Done(Err(self.invalid("the token is too long").into()));
         }
         let hash = self.remembered.hash(token, services);
         match self.remembered.find(hash, self.keys.version(), exchange.now.wall) {
-            Found::Good(identity) => Verify::Done(Ok(identity)),
-            Found::Expired => Verify::Done(Err(self.expired())),
+            Found::Good(identity) => Verify::Done(Ok(identity.into())),
+            Found::Expired => Verify::Done(Err(self.expired().into())),
             Found::Nothing => {
-                Verify::Wait(Box::pin(self.verify_new(token, hash, exchange, services)))
+                let verified = self.verify_new(token, hash, exchange, services);
+                Verify::Wait(Box::pin(async { told(verified.await) }))
             }
         }
     }

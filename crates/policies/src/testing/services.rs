@@ -103,6 +103,7 @@ impl Services for Scripted {
             let good = |body: String, stale| Fetched {
                 status: StatusCode::OK,
                 content_type: None,
+                fields: Vec::new(),
                 body: Bytes::from(body),
                 stale,
             };

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use portcullis_config::Layer;
+use portcullis_core::Phase;
 use portcullis_core::finding::Findings;
 use portcullis_core::limit_config::{KeyPart, LimitConfig};
 use portcullis_core::node::Node;
 use portcullis_core::policy::{Placed, Policy};
 use portcullis_core::registry::{Entry, Site};
-use portcullis_core::{Phase, policy};
 
 use super::Compiler;
 
@@ -129,17 +129,6 @@ pub(super) fn decided_fields(policies: &[Placed]) -> Option<Arc<[Box<str>]>> {
     let names = policies.iter().flat_map(|placed| placed.policy.request_fields());
     let names: Arc<[Box<str>]> = names.map(Into::into).collect();
     Some(names).filter(|names| !names.is_empty())
-}
-
-/// The most that any of these wants to do with a body.
-pub(super) fn widest(uses: impl Iterator<Item = policy::BodyUse>) -> policy::BodyUse {
-    use policy::BodyUse::{Buffered, Stream, Untouched};
-    uses.fold(Untouched, |widest, one| match (widest, one) {
-        (Buffered { bytes_max: a }, Buffered { bytes_max: b }) => Buffered { bytes_max: a.max(b) },
-        (Buffered { bytes_max }, _) | (_, Buffered { bytes_max }) => Buffered { bytes_max },
-        (Stream, _) | (_, Stream) => Stream,
-        (Untouched, Untouched) => Untouched,
-    })
 }
 
 /// A policy of the compiler's own in its place.

@@ -9,7 +9,9 @@ use portcullis_upstream::Split;
 use super::Compiler;
 use super::listeners::BuiltListener;
 use super::matches::BuiltPattern;
-use super::policies::{CompiledLayer, decided_fields, widest};
+use portcullis_core::policy::BodyUse;
+
+use super::policies::{CompiledLayer, decided_fields};
 use crate::router::RouteIndex;
 use crate::snapshot::{Access, Route, Targets, Timeouts};
 
@@ -105,8 +107,12 @@ impl<'a> Compiler<'a, '_> {
             body_bytes_max: inherited
                 .nearest(|settings| settings.body_max)
                 .map_or(BODY_BYTES_MAX, |size| size.0),
-            request_body: widest(policies.iter().map(|placed| placed.policy.request_body())),
-            response_body: widest(policies.iter().map(|placed| placed.policy.response_body())),
+            request_body: BodyUse::widest(
+                policies.iter().map(|placed| placed.policy.request_body()),
+            ),
+            response_body: BodyUse::widest(
+                policies.iter().map(|placed| placed.policy.response_body()),
+            ),
             request_fields: decided_fields(&policies),
             policies,
             websocket,

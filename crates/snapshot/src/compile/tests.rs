@@ -110,7 +110,7 @@ backends:
               http://v2.internal:80 v2.internal weight 1
             route orders on [0] auth ["idp"] []
               match api.example.com/orders/**
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
               to v1 90
               to v2 10
               response Some(15s) total None body 10485760 Untouched
@@ -121,7 +121,7 @@ backends:
             route old on [0] auth ["idp"] []
               match GET */old [header x-v: 1]
               match GET */older/{id} [header x-v: 1]
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
               forward: deny Deny("gone for good")
               response Some(15s) total None body 10485760 Untouched
         "#]],
@@ -186,7 +186,7 @@ backends: { one: "http://10.0.0.1" }
               screen: ip_filter IpFilter { deny: "1.1.1.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of outside" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
               authorise: require Require { scopes: ["base"] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("defaults:everybody")
@@ -199,7 +199,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/plain" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
               authorise: require Require { scopes: ["base", "shop"] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")
@@ -211,7 +211,7 @@ backends: { one: "http://10.0.0.1" }
               screen: ip_filter IpFilter { deny: "2.2.2.2" }
               screen: ip_filter IpFilter { deny: "3.3.3.3" }
               admit early: limits Limited { spec: LimitSpec { count: 7, per: 1s, algorithm: Window }, early: true, what: "7/s of shop/own" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: true, challenge: "Token realm=\"keys\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: true, challenge: "Token realm=\"keys\"", owned: [] }
               authorise: require Require { scopes: ["base", "shop", "own"] }
               validate: whole Whole(100)
               transform: stamp Stamped("shop/own:own")
@@ -235,7 +235,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/maybe" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: true, forward_credential: false, challenge: "Token realm=\"idp\"" }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: true, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
               authorise: require Require { scopes: ["base", "shop"] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")

@@ -19,8 +19,8 @@ fn world(entries: &[&KeyEntry]) -> World {
 const SETTINGS: &str = r#"{ keys: "file:partners.yaml" }"#;
 
 fn presented(auth: &dyn Authenticator, exchange: &Exchange) -> String {
-    match auth.presented(&exchange.request) {
-        Presented::Nothing => "nothing".to_owned(),
+    match auth.presented(exchange) {
+        Presented::Nothing | Presented::Ambient => "nothing".to_owned(),
         Presented::Foreign(_) => "foreign".to_owned(),
         Presented::Mine(span) => {
             String::from_utf8_lossy(span.of(exchange.request.fields.bytes())).into_owned()

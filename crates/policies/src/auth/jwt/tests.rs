@@ -423,8 +423,8 @@ fn what_is_presented_and_concealed() {
         ("192.0.2.7 GET /".to_owned(), "nothing"),
     ] {
         let mut exchange = fixed.world.exchange(&line);
-        let seen = match fixed.auth.presented(&exchange.request) {
-            Presented::Nothing => "nothing",
+        let seen = match fixed.auth.presented(&exchange) {
+            Presented::Nothing | Presented::Ambient => "nothing",
             Presented::Foreign(_) => "foreign",
             Presented::Mine(_) => "mine",
         };
@@ -463,14 +463,14 @@ fn a_token_is_verified_once_and_until_it_expires() {
             Verify::Wait(verified) => ready(verified).unwrap(),
         }
     };
-    let first = at(0).unwrap();
-    assert!(Arc::ptr_eq(&first, &at(1).unwrap()));
-    assert!(Arc::ptr_eq(&first, &at(329).unwrap()), "the skew is in its favour");
+    let first = at(0).unwrap().identity;
+    assert!(Arc::ptr_eq(&first, &at(1).unwrap().identity));
+    assert!(Arc::ptr_eq(&first, &at(329).unwrap().identity), "the skew is in its favour");
     assert_eq!(
         print_verified(at(330)).lines().next(),
         Some("401 credentials-expired | the token has expired")
     );
-    assert!(Arc::ptr_eq(&first, &at(10).unwrap()), "the clock was wrong for a moment");
+    assert!(Arc::ptr_eq(&first, &at(10).unwrap().identity), "the clock was wrong for a moment");
 }
 
 /// A slowed address must not cost a verification, so nothing begins before it is polled; what is
