@@ -88,6 +88,12 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// Whether it goes by the client's certificate, so that a route that takes it has to be on
+    /// listeners that ask for one.
+    fn needs_certificate(&self) -> bool {
+        false
+    }
+
     /// What it does with a request's body before it verifies: covers it with a signature.
     fn request_body(&self) -> BodyUse {
         BodyUse::Untouched

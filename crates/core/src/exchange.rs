@@ -134,8 +134,11 @@ pub struct TlsFacts {
     pub version: &'static str,
     /// Lower case, without a trailing dot.
     pub server_name: Option<Arc<str>>,
-    /// Verified against the listener's authorities by the handshake.
+    /// Verified against the listener's authorities by the handshake. What counts for a request is
+    /// [`Exchange::certificate`]: a certificate can be revoked while its connection is open.
     pub certificate: Option<Arc<ClientCertificate>>,
+    /// Fingerprint of what the listener asked of client certificates then; 0 for nothing.
+    pub asked: u64,
 }
 
 /// A client's certificate, as far as anybody decides by it. Its chain has been verified.
@@ -145,7 +148,10 @@ pub struct ClientCertificate {
     pub sha256: [u8; 32],
     /// RFC 4514: `CN=shop,O=Example`.
     pub subject: String,
+    /// Of the subject, and `None` where there are several.
     pub common_name: Option<String>,
+    pub organization: Option<String>,
+    pub organizational_unit: Option<String>,
     /// Subject alternative names; DNS names in lower case.
     pub dns: Vec<String>,
     /// `spiffe://…` among them.
@@ -156,6 +162,11 @@ pub struct ClientCertificate {
     pub serial: String,
     /// Since 1970.
     pub not_after: std::time::Duration,
+    /// Since 1970: when something that its verification has rested on ends, such as an authority
+    /// between, or a revocation list.
+    pub verified_until: std::time::Duration,
+    /// In DER as presented, its own first.
+    pub chain: Vec<Box<[u8]>>,
 }
 
 /// Template captures, at most [`Params::MAX`].

@@ -276,7 +276,8 @@ fn established(io: &Io, facts: Connection) -> (Connection, bool) {
         rustls::Connection::Client(_) => None,
     };
     let server_name = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    let tls = TlsFacts { version, server_name: server_name.map(Into::into), certificate: None };
+    let server_name = server_name.map(Into::into);
+    let tls = TlsFacts { version, server_name, ..TlsFacts::default() };
     let is_h2 = session.alpn_protocol() == Some(b"h2");
     (Connection { tls: Some(tls), ..facts }, is_h2)
 }

@@ -138,7 +138,7 @@ impl Question {
             tls: listener.tls.is_some().then(|| TlsFacts {
                 version: "TLSv1.3",
                 server_name: server_name.then(|| authority[..host].into()),
-                certificate: None,
+                ..TlsFacts::default()
             }),
         });
         Ok(exchange)
