@@ -32,7 +32,8 @@ pub struct Fetch {
     pub body: Bytes,
     /// Until the whole answer is here.
     pub timeout: Duration,
-    /// HTTP/2: by prior knowledge where the URL is `http://`. Else HTTP/1.1.
+    /// HTTP/2 and nothing else: by prior knowledge where the URL is `http://`, by ALPN where it is
+    /// `https://`. Otherwise HTTP/1.1.
     pub http2: bool,
     /// A longer answer is an error.
     pub body_bytes_max: usize,
