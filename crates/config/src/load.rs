@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use portcullis_core::decode::{Decoder, schema_by, schema_of};
+use portcullis_core::decode::{Decoder, Ready, schema_by, schema_of};
 use portcullis_core::finding::{Finding, Findings, did_you_mean};
 use portcullis_core::node::{Key, Node, SourceSpan, Value};
 use portcullis_core::registry::Registry;
@@ -150,7 +150,7 @@ struct Loader<'a> {
     policies: Vec<&'static str>,
     settings: Vec<String>,
     /// Of the registry's entries, by `policy NAME`, `auth NAME`, `limit`.
-    schemas: HashMap<String, serde_json::Value>,
+    schemas: HashMap<String, Ready>,
 }
 
 impl<'a> Loader<'a> {
@@ -282,7 +282,7 @@ impl<'a> Loader<'a> {
         anchor: SourceSpan,
         resource: &str,
     ) {
-        let schema = self.schemas.entry(id).or_insert_with(|| schema_by(make));
+        let schema = self.schemas.entry(id).or_insert_with(|| Ready::new(&schema_by(make)));
         Decoder::default().check(node, anchor, schema, resource, self.findings);
     }
 

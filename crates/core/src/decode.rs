@@ -11,6 +11,7 @@
 //! has an `x-format`, whose [`Format`] says what is wrong and where.
 
 mod read;
+mod rules;
 mod shape;
 mod words;
 
@@ -31,6 +32,7 @@ use crate::node::{Key, Node, SourceSpan, Value};
 use crate::units;
 
 pub use read::DecodeError;
+pub use rules::Ready;
 
 /// What is wrong with a text that has a grammar, and where in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +224,7 @@ impl Decoder<'_> {
         &self,
         node: &Node,
         anchor: SourceSpan,
-        schema: &serde_json::Value,
+        schema: &Ready,
         resource: &str,
         findings: &mut Findings,
     ) {
@@ -287,11 +289,14 @@ pub fn schema_by(make: impl FnOnce(&mut SchemaGenerator) -> Schema) -> serde_jso
 }
 
 /// Schemas already made, by type: a configuration with 5,000 routes asks for the same few.
-fn cached_schema<T: JsonSchema>() -> Arc<serde_json::Value> {
-    static MADE: Mutex<Option<HashMap<&str, Arc<serde_json::Value>>>> = Mutex::new(None);
+fn cached_schema<T: JsonSchema>() -> Arc<Ready> {
+    static MADE: Mutex<Option<HashMap<&str, Arc<Ready>>>> = Mutex::new(None);
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let made = made.get_or_insert_default();
-    Arc::clone(made.entry(std::any::type_name::<T>()).or_insert_with(|| Arc::new(schema_of::<T>())))
+    Arc::clone(
+        made.entry(std::any::type_name::<T>())
+            .or_insert_with(|| Arc::new(Ready::new(&schema_of::<T>()))),
+    )
 }
 
 /// Removes `null` wherever `Option` put it.
