@@ -87,6 +87,7 @@ fn start(path: &Path, clock: Clock) -> anyhow::Result<Gateway> {
         workers: 1,
         world: World::new(clock, Arc::new(Nobody), grantor),
         registry: Arc::new(Registry::new(1)),
+        recent_bytes_max: 4 << 20,
         log: Some(Log::start(Target::File(path.with_file_name("access.log")))?),
     };
     Ok(Gateway::start(options, snapshot)?)

@@ -61,6 +61,13 @@ pub(crate) fn answer(
         "/config" if full => json_of(StatusCode::OK, &view.config()),
         "/routes" if full => json_of(StatusCode::OK, &view.routes()),
         "/version" if full => json_of(StatusCode::OK, &view.version()),
+        path if full && path.starts_with("/requests/") => {
+            let found = view.request(&path["/requests/".len()..]);
+            match found.as_array().is_some_and(|found| !found.is_empty()) {
+                true => json_of(StatusCode::OK, &found),
+                false => problem(StatusCode::NOT_FOUND, "no request of this id is remembered"),
+            }
+        }
         _ => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
 }

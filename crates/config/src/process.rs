@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use portcullis_core::decode::{Fault, Spanned};
-use portcullis_core::units::{Duration, PositiveDuration};
+use portcullis_core::units::{Duration, PositiveDuration, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,9 +29,23 @@ pub struct Process {
     /// secrets and takes overrides. Default: `off`.
     #[serde(default)]
     pub admin: Admin,
+    /// Memory for what was decided about the requests of the last hour, which `portcullis explain
+    /// --id` asks the admin API for: about 5,000 requests a mebibyte. `0B` remembers none. Default:
+    /// `4MiB`.
+    #[serde(default)]
+    pub recent_max: Option<Size>,
     /// What SIGTERM does.
     #[serde(default)]
     pub shutdown: Shutdown,
+}
+
+impl Process {
+    /// Of [`Self::recent_max`].
+    #[must_use]
+    pub fn recent_bytes_max(&self) -> usize {
+        let bytes = self.recent_max.map_or(4 << 20, |size| size.0);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 /// The access log.

@@ -126,14 +126,21 @@ Example:
   portcullis explain \"GET https://api.example.com/orders/7\"
   portcullis explain \"GET https://api.example.com/orders/7\" --as idp --scopes orders:read
   portcullis explain \"GET https://api.example.com/orders/7\" --header \"X-Api-Key: pk_...\"
+  portcullis explain --id 5f0c2d9ab4c14e0d8f6b1f3e7a9c0d12
 
-Nothing is sent, fetched or counted.
-Exit status: 0 the request passes, or the route answers it; 1 it is refused, or the configuration
-does not compile; 3 it depends on something that is not asked offline, such as an issuer's keys.")]
+Nothing is sent, fetched or counted. With --id the running gateway is asked, over the admin API of
+the configuration, what became of a request of the last hour; its id is in `X-Request-Id`.
+Exit status: 0 the request passes, or the route answers it, or its past is known; 1 it is refused,
+or not known, or the configuration does not compile; 3 it depends on something that is not asked
+offline, such as an issuer's keys, or nobody answers.")]
 pub(crate) struct Explain {
     /// Method and URL; the scheme and the port choose the listener
-    #[arg(value_name = "METHOD URL", value_parser = request)]
-    pub request: TestRequest,
+    #[arg(value_name = "METHOD URL", value_parser = request, required_unless_present = "id")]
+    pub request: Option<TestRequest>,
+    /// The id of a request that the running gateway has had
+    #[arg(long, value_name = "REQUEST ID", value_parser = request_id)]
+    #[arg(conflicts_with_all = ["request", "headers", "from", "auth"])]
+    pub id: Option<String>,
     #[command(flatten)]
     pub config: Configuration,
     /// A header field of the request; may be repeated
@@ -252,6 +259,11 @@ pub(crate) struct Completions {
 
 fn request(text: &str) -> Result<TestRequest, String> {
     text.parse().map_err(|fault| sentence(&fault))
+}
+
+fn request_id(text: &str) -> Result<String, String> {
+    let id = portcullis_core::exchange::RequestId::accept(text.as_bytes());
+    id.map(|_| text.to_owned()).ok_or_else(|| "not the id of a request".to_owned())
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use portcullis_config::TestRequest;
 use portcullis_core::Identity;
 use portcullis_core::finding::did_you_mean;
 use portcullis_snapshot::{
@@ -12,12 +13,20 @@ use portcullis_snapshot::{
 use serde::Serialize;
 
 use crate::load::{self, Compiled};
-use crate::{COULD_NOT_RUN, NO, USAGE, cli, output};
+use crate::{COULD_NOT_RUN, NO, USAGE, cli, output, past};
 
 /// Routes that a request without one is shown.
 const NEAREST_MAX: usize = 3;
 
 pub(crate) fn run(arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
+    // clap sees to it that there is one of them.
+    match (&arguments.request, &arguments.id) {
+        (Some(request), _) => in_thought(request, arguments),
+        (None, id) => past::run(id.as_deref().unwrap_or_default(), arguments),
+    }
+}
+
+fn in_thought(request: &TestRequest, arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
     let Some(compiled) = load::compiled(&arguments.config.path)? else {
         return Ok(ExitCode::from(NO));
     };
@@ -25,7 +34,7 @@ pub(crate) fn run(arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
         output::complain(&message);
         return Ok(ExitCode::from(USAGE));
     }
-    let question = question(arguments);
+    let question = question(request, arguments);
     let Some(answer) = question.ask(&compiled.snapshot, compiled.now) else {
         let scheme = if question.request.https { "https" } else { "http" };
         output::complain(&format!("no listener speaks {scheme}"));
@@ -53,7 +62,7 @@ fn unknown_auth(arguments: &cli::Explain, compiled: &Compiled) -> Option<String>
     Some(format!("there is no `auth` entry `{name}`{}", hint.unwrap_or_default()))
 }
 
-fn question(arguments: &cli::Explain) -> Question {
+fn question(request: &TestRequest, arguments: &cli::Explain) -> Question {
     let caller = arguments.auth.as_deref().map(|auth| {
         let identity = Identity::new(auth.into(), arguments.client.clone());
         let (tenant, scopes) = (arguments.tenant.clone(), arguments.scopes.clone());
@@ -63,7 +72,7 @@ fn question(arguments: &cli::Explain) -> Question {
         headers: arguments.headers.clone(),
         from: arguments.from,
         caller,
-        ..Question::new(arguments.request.clone())
+        ..Question::new(request.clone())
     }
 }
 

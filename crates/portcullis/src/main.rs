@@ -10,6 +10,7 @@ mod explain;
 mod keys;
 mod load;
 mod output;
+mod past;
 mod routes;
 mod run;
 mod schema;

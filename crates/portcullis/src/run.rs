@@ -95,7 +95,13 @@ impl Running {
         let grantor = Arc::new(grantor());
         let world = World::new(clock.clone(), Arc::new(fetcher), Arc::clone(&grantor) as _);
         let log = access_log(&config, attempt.files.base())?;
-        let options = Options { workers, world, registry: Arc::clone(&metrics), log };
+        let options = Options {
+            workers,
+            world,
+            registry: Arc::clone(&metrics),
+            log,
+            recent_bytes_max: config.process.recent_bytes_max(),
+        };
         let listeners: Vec<_> = snapshot.listeners.iter().map(Arc::clone).collect();
         let gateway = Arc::new(Gateway::start(options, snapshot)?);
         for listener in &listeners {

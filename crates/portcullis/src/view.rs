@@ -96,6 +96,11 @@ impl portcullis_admin::View for View {
         crate::routes::table(&self.gateway.snapshot())
     }
 
+    fn request(&self, id: &str) -> Value {
+        // Plain texts and numbers: there is nothing in them that JSON cannot hold.
+        serde_json::to_value(self.gateway.decided(id)).unwrap_or_default()
+    }
+
     fn version(&self) -> Value {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -139,7 +144,7 @@ pub(crate) fn serve(
     Ok((probes, Some(server.context("cannot listen for the admin API")?)))
 }
 
-fn secret(files: &dyn Sources, reference: &Reference) -> anyhow::Result<String> {
+pub(crate) fn secret(files: &dyn Sources, reference: &Reference) -> anyhow::Result<String> {
     let bytes = files.read(&reference.to_string()).map_err(anyhow::Error::msg)?;
     let text = std::str::from_utf8(&bytes)?.trim().to_owned();
     anyhow::ensure!(text.len() >= 16, "the admin token has fewer than 16 characters");

@@ -12,6 +12,7 @@ use portcullis_core::policy::{BodyUse, ReplyBody};
 use portcullis_core::{BodyLength, Known, Problem, Step, Version, codes};
 use portcullis_snapshot::Route;
 use portcullis_telemetry::metrics::{Observation, RouteSeries};
+use portcullis_telemetry::recent::Decided;
 use portcullis_telemetry::record::Record;
 
 use crate::backend::{HeadKind, Leg};
@@ -409,36 +410,56 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
         bytes_out: trip.bytes_out,
     };
     worker.metrics.request(series.unwrap_or(&active.no_route), &seen);
-    let Some(log) = worker.log() else { return };
     let identity = exchange.identity.as_deref();
     let listener = active.snapshot.listeners.get(usize::from(exchange.connection.listener));
     let backend = trip.backend.and_then(|backend| active.snapshot.backends.get(backend));
-    let record = Record {
+    let decided = Decided {
         time: exchange.now.wall,
         request_id: exchange.request_id.as_bytes(),
-        trace_id: exchange.trace.trace_id,
         client: exchange.client_ip,
-        identity: identity.map(|identity| &*identity.key),
-        tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+        config: &active.config,
         listener: listener.map_or("", |listener| &listener.name),
-        route: route.map(|route| &*route.name),
-        backend: backend.map(|backend| &*backend.name),
-        endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
+        protocol: exchange.request.version.as_str(),
         method: exchange.request.method.as_str(),
         host: exchange.request.host(),
         path: exchange.request.path(),
+        route: route.map(|route| &*route.name),
+        identity: identity.map(|identity| &*identity.key),
+        backend: backend.map(|backend| &*backend.name),
         status,
         problem: trip.problem,
         detail: Some(&*trip.detail).filter(|detail| !detail.is_empty()),
+    };
+    let asked = route.map_or(&[][..], |route| &route.policies[..trip.seen]).iter();
+    let asked = asked.map(|placed| (placed.phase.name(), placed.name));
+    worker.shared.recent.note(worker.index, &decided, asked);
+    let Some(log) = worker.log() else { return };
+    let record = Record {
+        time: decided.time,
+        request_id: decided.request_id,
+        trace_id: exchange.trace.trace_id,
+        client: decided.client,
+        identity: decided.identity,
+        tenant: identity.and_then(|identity| identity.tenant.as_deref()),
+        listener: decided.listener,
+        route: decided.route,
+        backend: decided.backend,
+        endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
+        method: decided.method,
+        host: decided.host,
+        path: decided.path,
+        status,
+        problem: decided.problem,
+        detail: decided.detail,
         bytes_in: trip.bytes_in,
         bytes_out: trip.bytes_out,
         duration,
         backend_duration: trip.backend_time,
         gateway_added: added,
         retries: trip.retries,
-        protocol: exchange.request.version.as_str(),
+        protocol: decided.protocol,
         tls: exchange.connection.tls.as_ref().map(|tls| tls.version),
-        config: &active.config,
+        config: decided.config,
         user_agent: None,
     };
     log.borrow_mut().write(now, &record);

@@ -14,6 +14,7 @@ use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{
     BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries,
 };
+use portcullis_telemetry::recent::{Found, Recent};
 use portcullis_upstream::Endpoint;
 use tokio::sync::{mpsc, watch};
 
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) registry: Arc<Registry>,
     log: Mutex<Option<Log>>,
+    pub(crate) recent: Recent,
     pub(crate) active: watch::Sender<Arc<Active>>,
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) addresses: Arc<Addresses>,
@@ -117,6 +119,8 @@ pub struct Options {
     /// Made for at least so many workers.
     pub registry: Arc<Registry>,
     pub log: Option<Log>,
+    /// Bytes for the decisions about recent requests; 0 remembers none.
+    pub recent_bytes_max: usize,
 }
 
 /// A listener could not be opened; nothing was changed.
@@ -155,7 +159,7 @@ impl Gateway {
     /// # Errors
     /// A listener cannot be opened or a thread cannot be started.
     pub fn start(options: Options, snapshot: Snapshot) -> Result<Self, StartError> {
-        let Options { workers, world, registry, log } = options;
+        let Options { workers, world, registry, log, recent_bytes_max } = options;
         let workers = workers.max(1);
         let sockets = bind(&snapshot, &HashMap::new())?;
         adopt_health(&snapshot, world.clock().mono());
@@ -165,6 +169,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             world,
             log: Mutex::new(log),
+            recent: Recent::new(workers, recent_bytes_max),
             active: watch::Sender::new(active),
             addresses: Arc::default(),
             drain: watch::Sender::new(false),
@@ -223,6 +228,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self, listener: &str) -> Option<SocketAddr> {
         self.shared.active.borrow().sockets.get(listener)?.local_addr()
+    }
+
+    /// What was decided about the requests of this id in the last hour, the latest first.
+    #[must_use]
+    pub fn decided(&self, request_id: &str) -> Vec<Found> {
+        self.shared.recent.find(request_id.as_bytes(), self.shared.world.clock().now().wall)
     }
 
     /// Open client connections of each worker.

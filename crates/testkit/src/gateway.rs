@@ -119,6 +119,7 @@ impl Setup {
             workers,
             world: World::new(clock.clone(), Arc::clone(&fetcher) as Arc<dyn Fetcher>, grantor),
             registry: Arc::clone(&metrics),
+            recent_bytes_max: 1 << 20,
             log: logs.then(|| Log::start(Target::Writer(Box::new(log.clone()))).unwrap()),
         };
         let gateway = Gateway::start(options, snapshot).unwrap();

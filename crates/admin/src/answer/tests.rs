@@ -22,6 +22,10 @@ impl View for Scripted {
         json!([])
     }
 
+    fn request(&self, id: &str) -> Value {
+        if id == "known" { json!([{ "request_id": id }]) } else { json!([]) }
+    }
+
     fn version(&self) -> Value {
         json!({})
     }

@@ -463,12 +463,12 @@ fn what_makes_no_sense_is_usage() {
     check(
         &["http://localhost/orders/7"],
         &expect![[r#"
-        --- stderr
-        error: invalid value 'http://localhost/orders/7' for '<METHOD URL>': a request is a method and a URL; write for example `GET https://api.example.com/orders`
+            --- stderr
+            error: invalid value 'http://localhost/orders/7' for '[METHOD URL]': a request is a method and a URL; write for example `GET https://api.example.com/orders`
 
-        For more information, try '--help'.
-        --- status 2
-    "#]],
+            For more information, try '--help'.
+            --- status 2
+        "#]],
     );
     check(
         &["GET http://localhost/orders/7", "--as", "ipd"],

@@ -244,3 +244,28 @@ fn nothing_of_the_admin_api_is_on_a_listener() {
         assert!(outside.starts_with("HTTP/1.1 404 "), "{outside}");
     }
 }
+
+/// The id in an answer leads to what was decided, and to nothing else.
+#[test]
+fn explain_tells_what_became_of_a_request() {
+    let place = Place::with("");
+    let socket = place.write("empty", "").with_file_name("admin.sock");
+    let text = format!("{}admin: \"unix:{}\"\n", config("one"), socket.display());
+    place.write("portcullis.yaml", &text);
+    let (running, address) = started(&place);
+    let answer = get(&address, "/closed?token=secret");
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+    admin(&socket, "/version");
+    let told = place.run(&["explain", "--id", id]).yes();
+    assert!(told.contains("/closed\n"), "{told}");
+    assert!(told.contains("forward       deny  403 denied (nobody)"), "{told}");
+    assert!(!told.contains("secret"), "{told}");
+    let json = place.run(&["explain", "--json", "--id", id]).yes();
+    assert!(json.contains(&format!("\"request_id\": \"{id}\"")), "{json}");
+    let unknown = place.run(&["explain", "--id", "nobodys"]);
+    assert_eq!(unknown.status, 1);
+    assert!(unknown.stderr.contains("no request `nobodys` is remembered"), "{}", unknown.stderr);
+    running.signal("TERM");
+    running.ended();
+    assert_eq!(place.run(&["explain", "--id", id]).status, 3);
+}

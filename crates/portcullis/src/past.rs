@@ -1,0 +1,190 @@
+//! `portcullis explain --id`: what became of a request that the running gateway has had.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use portcullis_config::{AdminAddress, Config};
+use portcullis_core::registry::Sources;
+use portcullis_telemetry::recent::Found;
+
+use crate::{NO, cli, load, output, view};
+
+/// For each step of asking.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(id: &str, arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
+    let (attempt, _) = load::attempt(&arguments.config.path)?;
+    let config = attempt.config.as_ref().context("the configuration cannot be read: `check` it")?;
+    let answer = ask(config, &attempt.files, &format!("/requests/{id}"))?;
+    let Some(body) = answer else {
+        output::complain(&format!(
+            "no request `{id}` is remembered: it is more than an hour old, was pushed out by \
+             others (see `recent_max`), or was another gateway's"
+        ));
+        return Ok(ExitCode::from(NO));
+    };
+    if arguments.json {
+        output::print(&body)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let found: Vec<Found> = serde_json::from_str(&body).context("the admin API's answer")?;
+    let texts: Vec<String> = found.iter().map(told).collect();
+    output::print(&texts.join("\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The body of the admin API's answer; `None` where it has nothing of that name.
+fn ask(config: &Config, files: &dyn Sources, path: &str) -> anyhow::Result<Option<String>> {
+    let admin = &config.process.admin;
+    let bind = admin.bind.as_ref().context(
+        "the configuration has no admin API to ask: write for example \
+         `admin: unix:/run/portcullis/admin.sock`",
+    )?;
+    let token = match &admin.token {
+        Some(token) => format!("Authorization: Bearer {}\r\n", view::secret(files, token)?),
+        None => String::new(),
+    };
+    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{token}\r\n");
+    let answer = match bind {
+        AdminAddress::Unix(path) => {
+            let stream =
+                UnixStream::connect(path).with_context(|| format!("nobody listens at {path}"))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, &request)
+        }
+        AdminAddress::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, PATIENCE)
+                .with_context(|| format!("nobody listens at {address}"))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            exchange(stream, &request)
+        }
+    };
+    let answer = answer.context("the admin API did not answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the admin API's answer is cut")?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(Some(body.to_owned())),
+        Some("404") => Ok(None),
+        Some("401") => bail!("the admin API does not take the token"),
+        _ => Err(anyhow!("the admin API said: {}", head.lines().next().unwrap_or_default())),
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Like the offline `explain`, of which it is the past tense.
+fn told(found: &Found) -> String {
+    let mut out = format!("{} {}{}\n\n", found.method, found.host, found.path);
+    let mut line = |name: &str, value: &str| {
+        out += format!("  {name:13} {value}").trim_end();
+        out.push('\n');
+    };
+    line("time", &found.time);
+    line("config", &found.config);
+    line("client", &found.client);
+    line("listener", &format!("{}, {}", found.listener, found.protocol));
+    line("route", found.route.as_deref().unwrap_or("none"));
+    if let Some(identity) = &found.identity {
+        line("identity", identity);
+    }
+    let width = found.asked.iter().map(|asked| asked.policy.len()).max().unwrap_or(0);
+    let last = found.asked.len().saturating_sub(1);
+    for (number, asked) in found.asked.iter().enumerate() {
+        let decided = number == last && found.backend.is_none();
+        let outcome = if decided { verdict(found) } else { "continue".to_owned() };
+        line(&asked.phase, &format!("{:width$}  {outcome}", asked.policy));
+    }
+    let end = match &found.backend {
+        Some(backend) => format!("forwarded to {backend}: {}", verdict(found)),
+        None if found.problem.is_some() => format!("refused: {}", verdict(found)),
+        None => format!("answered by the gateway: {}", verdict(found)),
+    };
+    out + &format!("\n  {end}\n")
+}
+
+fn verdict(found: &Found) -> String {
+    let status = match found.status {
+        0 => "no answer".to_owned(),
+        status => status.to_string(),
+    };
+    let problem = found.problem.as_ref().map(|code| format!(" {code}")).unwrap_or_default();
+    let detail = found.detail.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    status + &problem + &detail
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use portcullis_telemetry::recent::Asked;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_told_in_the_past_tense() {
+        let asked = |phase: &str, policy: &str| Asked {
+            phase: phase.to_owned(),
+            policy: policy.to_owned(),
+        };
+        let refused = Found {
+            time: "2026-11-24T09:30:00.000Z".to_owned(),
+            request_id: "a".to_owned(),
+            client: "192.0.2.7".to_owned(),
+            config: "config@7".to_owned(),
+            listener: "https".to_owned(),
+            protocol: "HTTP/2".to_owned(),
+            method: "GET".to_owned(),
+            host: "api.example.com".to_owned(),
+            path: "/orders/1".to_owned(),
+            route: Some("orders".to_owned()),
+            identity: Some("idp/shop".to_owned()),
+            backend: None,
+            status: 403,
+            problem: Some("insufficient-scope".to_owned()),
+            detail: Some("idp/shop lacks the scope `orders:read`".to_owned()),
+            asked: vec![asked("authenticate", "auth"), asked("authorise", "require")],
+        };
+        let forwarded = Found {
+            backend: Some("orders-v1".to_owned()),
+            status: 200,
+            problem: None,
+            detail: None,
+            ..refused.clone()
+        };
+        expect![[r#"
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              authenticate  auth     continue
+              authorise     require  403 insufficient-scope (idp/shop lacks the scope `orders:read`)
+
+              refused: 403 insufficient-scope (idp/shop lacks the scope `orders:read`)
+
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              authenticate  auth     continue
+              authorise     require  continue
+
+              forwarded to orders-v1: 200
+        "#]]
+        .assert_eq(&[told(&refused), told(&forwarded)].join("\n"));
+    }
+}
