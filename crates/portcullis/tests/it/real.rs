@@ -7,6 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use portcullis_testkit::{Issuer, OidcProvider};
+
 use crate::binary::root;
 
 /// Ends a server that this test started.
@@ -89,51 +91,6 @@ fn wait_for(port: u16) {
     panic!("nobody listens on port {port}");
 }
 
-const PROVIDER: &str = r#"
-import { Provider } from 'oidc-provider';
-const port = Number(process.argv[2]);
-const issuer = `http://127.0.0.1:${port}`;
-const provider = new Provider(issuer, {
-  clients: [{ client_id: 'shop', client_secret: 'a-secret-of-the-test', redirect_uris: [],
-    response_types: [], grant_types: ['client_credentials'] }],
-  scopes: ['orders:read'],
-  features: {
-    clientCredentials: { enabled: true },
-    resourceIndicators: {
-      enabled: true,
-      defaultResource: () => 'urn:example:orders',
-      getResourceServerInfo: () => ({ scope: 'orders:read', audience: 'urn:example:orders',
-        accessTokenFormat: 'jwt', jwt: { sign: { alg: 'RS256' } } }),
-    },
-  },
-});
-provider.listen(port, '127.0.0.1', () => console.log('listening'));
-"#;
-
-/// The real issuer, from the registry.
-fn oidc_provider(dir: &Path) -> (Server, u16) {
-    std::fs::write(dir.join("package.json"), r#"{"private":true,"type":"module"}"#).unwrap();
-    std::fs::write(dir.join("provider.mjs"), PROVIDER).unwrap();
-    let installed = Command::new("npm")
-        .args(["install", "--no-audit", "--no-fund", "--loglevel=error", "oidc-provider@9"])
-        .current_dir(dir)
-        .status()
-        .expect("npm; `cargo xtask test` installs it");
-    assert!(installed.success(), "npm install oidc-provider");
-    let port = free_port();
-    let child = Command::new("node")
-        .args(["provider.mjs", &port.to_string()])
-        .current_dir(dir)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut server = Server(child);
-    let mut output = BufReader::new(server.0.stdout.take().unwrap());
-    await_line(&mut output, "listening");
-    (server, port)
-}
-
 /// The gateway with `portcullis.yaml` in this folder, and the port of its first listener.
 fn gateway(dir: &Path) -> (Server, u16) {
     let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
@@ -152,24 +109,12 @@ fn gateway(dir: &Path) -> (Server, u16) {
     (gateway, digits[..end].parse().unwrap())
 }
 
-/// An access token by the client credentials grant (RFC 6749 §4.4).
-fn token(port: u16) -> String {
-    let form = "grant_type=client_credentials&scope=orders%3Aread";
-    // shop:a-secret-of-the-test
-    let basic = "Basic c2hvcDphLXNlY3JldC1vZi10aGUtdGVzdA==";
-    let fields = [("content-type", "application/x-www-form-urlencoded"), ("authorization", basic)];
-    let answer = ask(port, "POST", "/token", &fields, form);
-    let json = &answer[answer.find('{').unwrap_or_else(|| panic!("{answer}"))..];
-    let json = &json[..=json.rfind('}').unwrap()];
-    let value: serde_json::Value = serde_json::from_str(json).unwrap();
-    value["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
-}
-
 #[test]
 fn the_quick_start_between_nginx_and_a_real_issuer() {
     let dir = tempfile::tempdir().unwrap();
     let (_nginx, nginx_port) = nginx(dir.path());
-    let (_issuer, issuer_port) = oidc_provider(dir.path());
+    let issuer = OidcProvider::start(&Issuer::default());
+    let issuer_port = issuer.port();
 
     let text = std::fs::read_to_string(root().join("examples/quickstart.yaml")).unwrap();
     let text = text
@@ -182,7 +127,7 @@ fn the_quick_start_between_nginx_and_a_real_issuer() {
 
     let none = ask(port, "GET", "/orders/1", &[], "");
     assert!(none.starts_with("HTTP/1.1 401 "), "{none}");
-    let bearer = format!("Bearer {}", token(issuer_port));
+    let bearer = format!("Bearer {}", issuer.token("shop", "a-secret-of-the-test", "orders:read"));
     let good = ask(port, "GET", "/orders/1", &[("authorization", &bearer)], "");
     assert!(good.starts_with("HTTP/1.1 200 "), "{good}");
     assert!(good.ends_with("nginx saw shop at /orders/1\n"), "{good}");
