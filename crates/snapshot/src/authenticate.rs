@@ -134,7 +134,15 @@ impl Authenticate {
     }
 
     fn refusal(&self, code: &'static codes::Code) -> Problem {
-        Problem::new(code).field("www-authenticate", self.challenge.as_str())
+        self.challenged(Problem::new(code))
+    }
+
+    /// No scheme of HTTP asks for what an authenticator without a challenge goes by.
+    fn challenged(&self, problem: Problem) -> Problem {
+        match self.challenge.as_str() {
+            "" => problem,
+            challenge => problem.field("www-authenticate", challenge),
+        }
     }
 
     /// `explain` and `check` state who is calling instead of showing a credential.
@@ -187,9 +195,7 @@ impl Authenticate {
         let told = problem.fields.iter().any(|(name, _)| *name == "www-authenticate");
         Step::Refuse(match told {
             true => problem,
-            false if problem.code.status == 401 => {
-                problem.field("www-authenticate", self.challenge.as_str())
-            }
+            false if problem.code.status == 401 => self.challenged(problem),
             false => problem,
         })
     }
