@@ -29,6 +29,7 @@ pub struct Backend {
     pub streams_max: u32,
     pub proxy_protocol: Option<Spanned<ProxyVersion>>,
     pub forwarded: bool,
+    pub forward_certificate: bool,
 }
 
 /// A service behind the gateway: the URL of its only endpoint, or a map.
@@ -90,6 +91,10 @@ struct LongBackend {
     /// Whether it gets `Forwarded` (RFC 7239) in addition to `X-Forwarded-*`. Default: `false`.
     #[serde(default)]
     forwarded: bool,
+    /// Whether it gets the client's certificate in `Client-Cert` (RFC 9440), where there is one
+    /// and it has been verified. Default: `false`.
+    #[serde(default)]
+    forward_certificate: bool,
 }
 
 fn connect_timeout() -> PositiveDuration {
@@ -133,6 +138,7 @@ impl From<LongBackend> for Backend {
             streams_max: long.streams_max,
             proxy_protocol: long.proxy_protocol,
             forwarded: long.forwarded,
+            forward_certificate: long.forward_certificate,
         }
     }
 }
@@ -154,6 +160,7 @@ impl Backend {
             streams_max: streams_max(),
             proxy_protocol: None,
             forwarded: false,
+            forward_certificate: false,
         }
     }
 }

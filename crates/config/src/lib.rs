@@ -27,8 +27,8 @@ pub use backend::{Backend, BackendTls, Balance, Endpoint, Health, Protocol, Prox
 pub use forms::OneOrMany;
 pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
 pub use listener::{
-    CertificatePair, H2Frames, HostOptions, Listener, ListenerTls, PathOptions, PathTreatment,
-    Redirect,
+    CertificateHeader, CertificatePair, ClientMode, ClientTls, CrlDepth, H2Frames, HostOptions,
+    Listener, ListenerTls, PathOptions, PathTreatment, Redirect,
 };
 pub use load::{Loaded, Source, load};
 pub use matching::{Condition, Match, PathText, ValueText};

@@ -39,6 +39,10 @@ pub struct Listener {
     /// the peer.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
+    /// Believes peers in `trusted_proxies` whose certificate a client has. Default: the only
+    /// certificate that counts is that of the connection.
+    #[serde(default)]
+    pub certificate_header: Option<Spanned<CertificateHeader>>,
     /// Whether each connection begins with a PROXY protocol header (version 1 or 2), from a peer in
     /// `trusted_proxies`; any other peer is disconnected. Default: `false`.
     #[serde(default)]
@@ -197,6 +201,64 @@ pub struct ListenerTls {
     /// before a wildcard; the first one where none fits or no name is sent.
     #[schemars(length(min = 1))]
     pub certificates: Vec<CertificatePair>,
+    /// Asks clients for a certificate of their own. Default: they are not asked.
+    #[serde(default)]
+    pub client: Option<Spanned<ClientTls>>,
+}
+
+/// Which certificates of clients hold. One that is presented and does not hold ends the handshake.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientTls {
+    /// Who signs them: certificates of authorities, PEM, `file:PATH` or `env:NAME`. Never the
+    /// system's.
+    pub ca: Spanned<Reference>,
+    /// Whether a client may come without: `request` lets it in and leaves it to routes with
+    /// `mtls` to refuse it, `require` ends the handshake. Default: `require`.
+    #[serde(default)]
+    pub mode: ClientMode,
+    /// Revocation lists, PEM, one after another. They are read again when the file changes, also
+    /// for connections that are open. Where there is a list, a certificate that none of them is
+    /// about is refused, and so is everybody once it has expired. Default: none.
+    #[serde(default)]
+    pub crl: Option<Spanned<Reference>>,
+    /// Which certificates have to be covered by a list: `chain`, or only the `leaf`. Default:
+    /// `chain`, all but the authority in `ca`.
+    #[serde(default)]
+    pub crl_depth: CrlDepth,
+}
+
+/// Takes the client's certificate from `Client-Cert` and `Client-Cert-Chain` (RFC 9440), where a
+/// hop in `trusted_proxies` ends TLS. It is verified here once more. From anybody else the fields
+/// mean nothing; toward backends they are always removed.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateHeader {
+    /// Who signs clients' certificates: certificates of authorities, PEM, `file:PATH` or
+    /// `env:NAME`.
+    pub ca: Spanned<Reference>,
+    /// Revocation lists, as in `tls.client`. Default: none.
+    #[serde(default)]
+    pub crl: Option<Spanned<Reference>>,
+    /// As in `tls.client`. Default: `chain`.
+    #[serde(default)]
+    pub crl_depth: CrlDepth,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientMode {
+    Request,
+    #[default]
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CrlDepth {
+    #[default]
+    Chain,
+    Leaf,
 }
 
 /// A certificate chain and its key, both PEM. They are read again when the files change; a new pair

@@ -6,6 +6,7 @@
 
 pub mod api_keys;
 pub(crate) mod jwt;
+pub(crate) mod mtls;
 
 use std::sync::Arc;
 

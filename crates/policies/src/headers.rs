@@ -79,6 +79,8 @@ impl PolicyConfig for Headers {
 type Owned = &'static [(&'static str, &'static str)];
 
 const OWNED_IN_REQUESTS: Owned = &[
+    ("client-cert", "see `forward_certificate` of the backend"),
+    ("client-cert-chain", "see `forward_certificate` of the backend"),
     ("content-length", "framing is written by the gateway"),
     ("host", "see `host` of the backend"),
     ("x-forwarded-for", "forwarding fields are written by the gateway"),

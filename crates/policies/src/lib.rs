@@ -37,8 +37,11 @@ pub const ALL: &[Entry<dyn Policy>] = &[
 ];
 
 /// What an entry of `auth:` may be, in alphabetical order.
-pub const AUTH: &[Entry<dyn Authenticator>] =
-    &[Entry::auth::<auth::api_keys::ApiKeys>(), Entry::auth::<auth::jwt::Jwt>()];
+pub const AUTH: &[Entry<dyn Authenticator>] = &[
+    Entry::auth::<auth::api_keys::ApiKeys>(),
+    Entry::auth::<auth::jwt::Jwt>(),
+    Entry::auth::<auth::mtls::Mtls>(),
+];
 
 /// One entry of `limits:`.
 pub const LIMIT: &Entry<dyn Policy> = &Entry::policy::<limits::Limit>();

@@ -102,8 +102,12 @@ impl World {
 
     /// Verifies the credential of a request that need not wait; printed.
     pub(crate) fn verify(&self, auth: &dyn Authenticator, line: &str) -> String {
-        let exchange = self.exchange(line);
-        let verified = match auth.verify(&exchange, &self.services) {
+        self.verify_exchange(auth, &self.exchange(line))
+    }
+
+    /// The same, of a request that more is known of than a line says.
+    pub(crate) fn verify_exchange(&self, auth: &dyn Authenticator, exchange: &Exchange) -> String {
+        let verified = match auth.verify(exchange, &self.services) {
             Verify::Done(verified) => verified,
             Verify::Wait(future) => ready(future).expect("a verification that does not wait"),
         };

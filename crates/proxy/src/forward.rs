@@ -20,6 +20,7 @@ use portcullis_snapshot::{Backend, HostHeader, Route};
 use portcullis_upstream::{EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
+use crate::certificate;
 use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
@@ -70,6 +71,9 @@ pub(crate) async fn forward<C: Client>(
         return Err(refused(Problem::new(codes::METHOD_NOT_ALLOWED).detail(detail)));
     }
     prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
+    if backend.forward_certificate {
+        certificate::forward(&mut slot.exchange);
+    }
     let mut upload = upload(slot, route, listener.timeouts.body);
     let accept = match slot.websocket && route.websocket {
         true => Some(open_websocket(worker, slot)),

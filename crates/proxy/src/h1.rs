@@ -350,7 +350,9 @@ impl Client for H1 {
             self.framing == Framing::None && !self.without_body && head.body == BodyLength::Unknown;
         // A client whose body is refused unread would wait for a 100 that never comes.
         let unread = self.awaits_continue && !self.decoder.is_complete();
-        self.persist &= !until_close && !unread && !worker.is_draining();
+        // Whoever is misdirected is to come by another connection.
+        let misdirected = head.status == http::StatusCode::MISDIRECTED_REQUEST;
+        self.persist &= !until_close && !unread && !misdirected && !worker.is_draining();
         let connection = match (self.persist, self.version) {
             (false, _) => Persistence::Close,
             (true, Version::Http10) => Persistence::KeepAlive,

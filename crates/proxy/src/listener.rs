@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use portcullis_core::exchange::{Connection, TlsFacts};
-use portcullis_snapshot::Listener;
+use portcullis_snapshot::{ClientCertificates, Listener};
 use portcullis_telemetry::metrics::{Bound, ListenerSeries};
 use tokio::task::AbortHandle;
 
@@ -20,10 +20,12 @@ use crate::io::Io;
 use crate::socket::{Acceptor, Listening, Socket, is_exhausted};
 use crate::wire::Wire;
 use crate::worker::{Handed, Worker};
-use crate::{h1, h2, proxy_protocol};
+use crate::{certificate, h1, h2, proxy_protocol};
 
 /// How long accepting rests when the process has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Between two lines about clients that a listener and worker turned away over their certificates.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A listener as one worker sees it; it stays while reloads change what is behind it.
 #[derive(Debug)]
@@ -31,12 +33,13 @@ pub(crate) struct Place {
     current: RefCell<Rc<Arc<Listener>>>,
     series: Arc<ListenerSeries>,
     closed: Cell<bool>,
+    refused: Refused,
 }
 
 impl Place {
     pub(crate) fn new(listener: &Arc<Listener>, series: Arc<ListenerSeries>) -> Self {
         let current = RefCell::new(Rc::new(Arc::clone(listener)));
-        Self { current, series, closed: Cell::new(false) }
+        Self { current, series, closed: Cell::new(false), refused: Refused::default() }
     }
 
     pub(crate) fn listener(&self) -> Rc<Arc<Listener>> {
@@ -199,8 +202,7 @@ pub(crate) fn start(
     let counted = Counted { worker: Rc::clone(worker), place: Rc::clone(place), seat };
     socket.set_nodelay();
     let facts = Connection { listener: place.index(), peer, tls: None };
-    let tls = place.listener().tls.as_ref().map(|tls| Arc::clone(&tls.config));
-    tokio::task::spawn_local(serve(counted, socket, facts, tls));
+    tokio::task::spawn_local(serve(counted, socket, facts, place.listener()));
 }
 
 /// One connection from its first byte to its last.
@@ -208,11 +210,11 @@ async fn serve(
     mut counted: Counted,
     mut socket: Socket,
     mut facts: Connection,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    listener: Rc<Arc<Listener>>,
 ) {
     let worker = Rc::clone(&counted.worker);
     let place = Rc::clone(&counted.place);
-    if place.listener().proxy_protocol {
+    if listener.proxy_protocol {
         let Ok(named) = introduced(&worker, &place, &mut socket, facts.peer).await else { return };
         if let Some(peer) = named {
             facts.peer = peer;
@@ -220,15 +222,27 @@ async fn serve(
             counted.seat = seat;
         }
     }
-    let Some(tls) = tls else {
+    let Some(tls) = &listener.tls else {
+        drop(listener);
         return h1::connection(worker, Io::Plain(socket), place, Rc::new(facts)).await;
     };
-    let Ok(session) = rustls::ServerConnection::new(tls) else { return };
+    let Ok(session) = rustls::ServerConnection::new(Arc::clone(&tls.config)) else { return };
     let mut io = Io::tls(socket, session);
-    if handshake(&worker, &place, &mut io).await.is_err() {
-        return place.series.handshake_failed(worker.metrics.id());
-    }
-    let (facts, is_h2) = established(&io, facts);
+    let ended = handshake(&worker, &place, &mut io).await.map_err(|error| refusal(&error));
+    let client = tls.client.as_deref();
+    let wall = worker.shared.world.clock().now().wall;
+    let ended = ended.and_then(|()| established(&io, &mut facts, client, wall).map_err(Some));
+    let is_h2 = match ended {
+        Ok(is_h2) => is_h2,
+        Err(reason) => {
+            place.series.handshake_failed(worker.metrics.id());
+            if let Some(reason) = reason {
+                place.refused.tell(&listener.name, facts.peer, &reason, worker.coarse_now());
+            }
+            return;
+        }
+    };
+    drop(listener);
     if is_h2 {
         // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
         Box::pin(h2::connection(worker, Wire::new(io), place, Rc::new(facts))).await;
@@ -264,9 +278,22 @@ async fn handshake(worker: &Rc<Worker>, place: &Place, io: &mut Io) -> io::Resul
     .await
 }
 
-/// What the handshake has established, and whether HTTP/2 was agreed on.
-fn established(io: &Io, facts: Connection) -> (Connection, bool) {
-    let Some(session) = io.session() else { return (facts, false) };
+/// Why a client was turned away over its certificate, if that was it.
+fn refusal(error: &io::Error) -> Option<String> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+    matches!(error, InvalidCertificate(_) | NoCertificatesPresented).then(|| error.to_string())
+}
+
+/// Notes what the handshake has established. Returns whether HTTP/2 was agreed on, or why the
+/// client's certificate does not do.
+fn established(
+    io: &Io,
+    facts: &mut Connection,
+    client: Option<&ClientCertificates>,
+    wall: Duration,
+) -> Result<bool, String> {
+    let Some(session) = io.session() else { return Ok(false) };
     let version = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
@@ -276,10 +303,34 @@ fn established(io: &Io, facts: Connection) -> (Connection, bool) {
         rustls::Connection::Client(_) => None,
     };
     let server_name = server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    let server_name = server_name.map(Into::into);
-    let tls = TlsFacts { version, server_name, ..TlsFacts::default() };
-    let is_h2 = session.alpn_protocol() == Some(b"h2");
-    (Connection { tls: Some(tls), ..facts }, is_h2)
+    let mut tls =
+        TlsFacts { version, server_name: server_name.map(Into::into), ..TlsFacts::default() };
+    if let Some(client) = client {
+        tls.certificate = certificate::established(session, client, wall)?;
+        tls.asked = client.id;
+    }
+    facts.tls = Some(tls);
+    Ok(session.alpn_protocol() == Some(b"h2"))
+}
+
+/// Tells the operator why clients are turned away over their certificates, without letting
+/// strangers fill the disk.
+#[derive(Debug, Default)]
+struct Refused {
+    /// When the next one may be told.
+    due: Cell<Duration>,
+    untold: Cell<u64>,
+}
+
+impl Refused {
+    fn tell(&self, listener: &str, peer: SocketAddr, reason: &str, now: Duration) {
+        if now < self.due.get() {
+            return self.untold.set(self.untold.get() + 1);
+        }
+        self.due.set(now + TOLD_EVERY);
+        let untold = self.untold.take();
+        tracing::warn!(listener, %peer, reason, untold, "a client certificate was refused");
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use crate::forwarded::{Hops, Told, write_asked, write_for};
 /// client's field of such a name, or one that a backend could take for it (`_` or `.` for `-`), is
 /// removed; so is one that a backend could take for any other that the gateway has business with.
 const OWNED: &[&[u8]] = &[b"x-request-id", b"x-real-ip"];
+/// Only who has verified it says whose certificate it is (RFC 9440 §4).
+const CERTIFICATE: &[&[u8]] = &[b"client-cert", b"client-cert-chain"];
 const OURS: &[u8] = b"portcullis";
 const FORWARDED: &[u8] = b"x-forwarded";
 
@@ -196,6 +198,7 @@ fn looks_owned(name: &[u8]) -> bool {
     let begins = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|n| is_alias(n, prefix));
     match name.first() {
         Some(b'p' | b'P') => begins(OURS),
+        Some(b'c' | b'C') => CERTIFICATE.iter().any(|owned| is_alias(name, owned)),
         Some(b'x' | b'X') => begins(FORWARDED) || OWNED.iter().any(|owned| is_alias(name, owned)),
         _ => false,
     }

@@ -15,6 +15,7 @@ use portcullis_core::{Exchange, Problem, Reply, codes, grpc};
 use portcullis_snapshot::{RequestBody, Verdict, decide};
 
 use crate::bounds;
+use crate::certificate;
 use crate::client::{Client, ClientError};
 use crate::deadline::Wait;
 use crate::finish::finish;
@@ -65,6 +66,8 @@ fn seat(place: &Place, slot: &mut Slot) {
     }
     if place.is_closed() {
         let problem = Problem::new(codes::MISDIRECTED_REQUEST).detail("its listener is gone");
+        slot.refused.get_or_insert(problem);
+    } else if let Err(problem) = certificate::seat(&place.listener(), &mut slot.exchange) {
         slot.refused.get_or_insert(problem);
     }
 }

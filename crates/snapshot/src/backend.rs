@@ -34,6 +34,8 @@ pub struct Backend {
     pub proxy_protocol: Option<ProxyVersion>,
     /// Whether it is told the client by `Forwarded` too (RFC 7239).
     pub forwarded: bool,
+    /// Whether it is told the client's certificate (RFC 9440).
+    pub forward_certificate: bool,
 }
 
 /// The HTTP version spoken to an endpoint.
@@ -94,6 +96,9 @@ pub struct BackendTls {
     /// The same, but offers only HTTP/1.1: for requests that HTTP/2 cannot carry there. Sessions
     /// are shared.
     pub config_h1: Arc<rustls::ClientConfig>,
+    /// Fingerprint of whom it trusts and what it presents: connections made under another one are
+    /// not used again.
+    pub trust: u64,
     /// Why nothing is verified, if so.
     pub unverified: Option<String>,
 }

@@ -11,6 +11,7 @@
 
 mod access;
 mod backends;
+mod client_certificates;
 mod listeners;
 mod matches;
 mod policies;
@@ -74,6 +75,7 @@ pub fn compile(
     let routes = compiler.routes(&listeners);
     let router = compiler.router(&routes);
     compiler.check_clear_text(&listeners, &routes);
+    compiler.check_certificates(&listeners, &routes);
     if compiler.with.findings.errors() == errors_before {
         compiler.unused();
     }

@@ -4,6 +4,7 @@
 
 pub mod authenticate;
 pub mod backend;
+pub mod client_certificates;
 pub mod compile;
 pub mod decide;
 pub mod describe;
@@ -22,6 +23,7 @@ mod version;
 pub use backend::{
     Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
 };
+pub use client_certificates::ClientCertificates;
 pub use compile::{CompileContext, compile};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use portcullis_core::path::{PathRules, RulesByHost};
 
+use crate::client_certificates::ClientCertificates;
 use crate::tls::Certificates;
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Listener {
     /// Hops whose `X-Forwarded-For` and PROXY headers are believed.
     pub trusted_proxies: Vec<Network>,
     pub proxy_protocol: bool,
+    /// Whose certificates trusted hops may hand on (RFC 9440).
+    pub certificate_header: Option<Arc<ClientCertificates>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
     /// Why credentials may cross it without TLS.
@@ -80,6 +83,9 @@ impl fmt::Display for Bind {
 pub struct ListenerTls {
     pub config: Arc<rustls::ServerConfig>,
     pub certificates: Arc<Certificates>,
+    /// What clients' certificates are asked for, if they are: of everybody on this listener,
+    /// whatever name they ask for.
+    pub client: Option<Arc<ClientCertificates>>,
 }
 
 impl ListenerTls {

@@ -47,7 +47,7 @@ pub(crate) static REGISTRY: Registry = Registry {
         Entry::policy::<Stamp>(),
         Entry::policy::<Whole>(),
     ],
-    auth: &[Entry::auth::<Remote>(), Entry::auth::<Token>()],
+    auth: &[Entry::auth::<Certificate>(), Entry::auth::<Remote>(), Entry::auth::<Token>()],
     limit: &Entry::policy::<Limit>(),
 };
 
@@ -257,6 +257,40 @@ impl AuthConfig for Remote {
     fn compile(self, site: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
         let (challenge, auth) = ("Remote".to_owned(), site.owner.into());
         Some(Arc::new(Tokens { auth, header: self.header, challenge, remote: true }))
+    }
+}
+
+/// Goes by the client's certificate.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Certificate {}
+
+impl AuthConfig for Certificate {
+    const NAME: &'static str = "certificate";
+    const EXAMPLE: &'static str = "{}";
+
+    fn compile(self, _: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
+        Some(Arc::new(self))
+    }
+}
+
+impl Authenticator for Certificate {
+    fn presented(&self, _: &Exchange) -> Presented {
+        Presented::Nothing
+    }
+
+    fn challenge(&self) -> &str {
+        ""
+    }
+
+    fn verify<'a>(&'a self, _: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
+        Verify::Done(Err(Problem::new(codes::CREDENTIALS_MISSING).into()))
+    }
+
+    fn conceal(&self, _: &mut RequestHead) {}
+
+    fn needs_certificate(&self) -> bool {
+        true
     }
 }
 

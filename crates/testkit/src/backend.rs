@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -156,7 +157,21 @@ impl Backend {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::listen(script, Listening::tcp().await, Some(TlsAcceptor::from(pki.server())))
+        Self::start_tls_with(pki.server(), script).await
+    }
+
+    /// The same with other settings.
+    ///
+    /// # Panics
+    /// If the machine has no free port.
+    pub async fn start_tls_with<F>(
+        config: Arc<ServerConfig>,
+        script: impl Fn(Conversation) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::listen(script, Listening::tcp().await, Some(TlsAcceptor::from(config)))
     }
 
     /// The same on a Unix socket.

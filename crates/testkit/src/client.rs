@@ -1,6 +1,8 @@
 //! One client for every protocol, so that one test can be run over all of them.
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use crate::gateway::TestGateway;
 use crate::h1::H1Client;
@@ -154,6 +156,14 @@ impl Client {
             Protocol::H1Tls => Self::H1(H1Client::connect_tls(address, &gateway.pki).await),
             Protocol::H2 => Self::H2(H2Client::connect(address).await),
             Protocol::H2Tls => Self::H2(H2Client::connect_tls(address, &gateway.pki).await),
+        }
+    }
+
+    /// Over a handshake that the test has made itself; HTTP/2 where that was agreed on.
+    pub async fn over_tls(tls: TlsStream<TcpStream>) -> Self {
+        match tls.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Self::H2(H2Client::over_tls(tls).await),
+            _ => Self::H1(H1Client::over_tls(tls)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::client::{Answer, Body, Cut, Request};
 use crate::pki::{Pki, SERVER_NAME};
@@ -32,6 +33,12 @@ impl H1Client {
     #[must_use]
     pub fn over(tcp: TcpStream) -> Self {
         Self { wire: Wire::new(tcp) }
+    }
+
+    /// On a connection whose handshake the test has made itself.
+    #[must_use]
+    pub fn over_tls(tls: TlsStream<TcpStream>) -> Self {
+        Self { wire: Wire::new(tls) }
     }
 
     /// # Panics

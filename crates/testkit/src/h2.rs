@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::client::{Answer, Body, Cut, Request};
 use crate::event;
@@ -59,6 +60,11 @@ impl H2Client {
         let name = ServerName::try_from(SERVER_NAME).unwrap();
         let tls = connector.connect(name, tcp).await.unwrap();
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Self::handshake(tls, "https").await
+    }
+
+    /// On a connection whose handshake the test has made itself.
+    pub async fn over_tls(tls: TlsStream<TcpStream>) -> Self {
         Self::handshake(tls, "https").await
     }
 

@@ -49,7 +49,10 @@ impl Compiler<'_, '_> {
         for endpoint in &written.endpoints {
             let server_name = server_name.map(|name| name.0.as_str());
             let address = address(endpoint, server_name, protocol);
-            let spoken = format!("{:?} {proxy_protocol:?}", address.protocol);
+            // A connection made under another certificate, or with other authorities, is not used
+            // again.
+            let trust = tls.as_ref().filter(|_| address.https).map_or(0, |tls| tls.trust);
+            let spoken = format!("{:?} {proxy_protocol:?} {trust:x}", address.protocol);
             let state = self.directory.endpoint(&name, &address.url, &spoken);
             members.push(Member { endpoint: state, weight: endpoint.weight });
             endpoints.push(address);
@@ -86,6 +89,7 @@ impl Compiler<'_, '_> {
             streams_max: written.streams_max,
             proxy_protocol,
             forwarded: written.forwarded,
+            forward_certificate: written.forward_certificate,
         })
     }
 
@@ -176,6 +180,8 @@ impl Compiler<'_, '_> {
         let chain: Option<Vec<_>> =
             identity.as_ref().map(|key| key.cert.iter().map(|c| c.as_ref().to_vec()).collect());
         let key = (trusted, chain, unverified.is_some());
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
         let config = self.with.carry.keep("backend-tls", &named.name, &key, || {
             tls::client(roots, unverified.is_some(), identity)
         });
@@ -193,6 +199,7 @@ impl Compiler<'_, '_> {
         Some(BackendTls {
             config: offering(protocol),
             config_h1: offering(Protocol::H1),
+            trust: hasher.finish(),
             unverified: unverified.map(|reason| reason.0.clone()),
         })
     }

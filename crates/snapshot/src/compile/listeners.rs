@@ -60,7 +60,7 @@ impl Compiler<'_, '_> {
         let resource = format!("listeners.{}", named.name);
         let tls = written.tls.as_ref().and_then(|tls| {
             let resource = format!("{resource}.tls");
-            self.listener_tls(&named.name, &resource, &tls.certificates, written.http2)
+            self.listener_tls(&named.name, &resource, tls, written.http2)
         });
         let redirect = written.redirect.as_ref().and_then(|to| self.redirect(&resource, named, to));
         let bind = self.bind(&resource, written);
@@ -68,6 +68,14 @@ impl Compiler<'_, '_> {
             let message = "`proxy_protocol` needs `trusted_proxies`: nobody could connect";
             self.push(Finding::error("nobody-trusted", named.span, resource.clone(), message));
         }
+        let certificate_header = written.certificate_header.as_ref().and_then(|header| {
+            let resource = format!("{resource}.certificate_header");
+            if written.trusted_proxies.is_empty() {
+                let message = "`certificate_header` needs `trusted_proxies`: nobody is believed";
+                self.push(Finding::error("nobody-trusted", header.span, &*resource, message));
+            }
+            self.client_certificates(&resource, &(&header.value).into())
+        });
         let network = |network: &portcullis_config::Network| Network {
             address: network.address,
             prefix: network.prefix,
@@ -86,6 +94,7 @@ impl Compiler<'_, '_> {
             paths: PathsByHost { default: written.paths.rules(), hosts: hosts.collect() },
             trusted_proxies: written.trusted_proxies.iter().map(network).collect(),
             proxy_protocol: written.proxy_protocol,
+            certificate_header,
             timeouts: ListenerTimeouts {
                 handshake: written.handshake_timeout.0,
                 head: written.head_timeout.0,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use portcullis_config::{CertificatePair, Reference};
+use portcullis_config::{ListenerTls as WrittenTls, Reference};
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::Site;
@@ -48,25 +48,39 @@ impl Compiler<'_, '_> {
         &mut self,
         name: &str,
         resource: &str,
-        pairs: &[CertificatePair],
+        written: &WrittenTls,
         http2: bool,
     ) -> Option<ListenerTls> {
+        let client = written.client.as_ref().map(|client| {
+            self.client_certificates(&format!("{resource}.client"), &(&client.value).into())
+        });
         let mut keys = Vec::new();
-        for (at, pair) in pairs.iter().enumerate() {
+        for (at, pair) in written.certificates.iter().enumerate() {
             let resource = format!("{resource}.certificates[{at}]");
             keys.push(self.pair(name, &resource, &pair.cert, &pair.key));
         }
         let keys = keys.into_iter().collect::<Option<Vec<_>>>()?;
+        let client = match client {
+            Some(client) => Some(client?),
+            None => None,
+        };
         let certificates = Arc::new(Certificates::new(keys));
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&VERSIONS)
             .map(|builder| {
-                builder.with_no_client_auth().with_cert_resolver(Arc::clone(&certificates) as _)
+                match &client {
+                    Some(client) => builder.with_client_cert_verifier(client.verifier()),
+                    None => builder.with_no_client_auth(),
+                }
+                .with_cert_resolver(Arc::clone(&certificates) as _)
             });
+        // A resumed session is not asked for a certificate again: a ticket is good only where, and
+        // as long as, what it was given under is what is asked.
+        let asked = client.as_ref().map(|client| client.id);
         let tickets = self
             .with
             .carry
-            .keep("tls-tickets", name, &(), || Tickets(aws_lc_rs::Ticketer::new().ok()));
+            .keep("tls-tickets", name, &asked, || Tickets(aws_lc_rs::Ticketer::new().ok()));
         let (Ok(mut config), Some(ticketer)) = (config, &tickets.0) else {
             let message = "TLS cannot be set up on this machine";
             self.with.findings.error("tls", None, resource, message);
@@ -76,7 +90,7 @@ impl Compiler<'_, '_> {
         // Tickets resume both versions; a cache of sessions would only take memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = alpn(if http2 { Protocol::Auto } else { Protocol::H1 });
-        Some(ListenerTls { config: Arc::new(config), certificates })
+        Some(ListenerTls { config: Arc::new(config), certificates, client })
     }
 
     /// Reads a chain and its key and sees whether they belong together.
@@ -119,6 +133,7 @@ impl Compiler<'_, '_> {
         Some((Arc::new(certified), names))
     }
 
+    /// The certificates in a PEM file.
     fn chain(
         &mut self,
         resource: &str,
@@ -167,6 +182,9 @@ impl Compiler<'_, '_> {
         let chain = self.chain(resource, ca)?;
         let mut store = RootCertStore::empty();
         for authority in chain {
+            if let Some(facts) = facts("", &ca.value.0, &authority) {
+                self.date(resource, ca, &facts);
+            }
             if store.add(authority).is_err() {
                 let message = format!("`{}` has a certificate that cannot be trusted", ca.value);
                 self.with.findings.error("certificate", ca.span, resource, message);
