@@ -34,11 +34,13 @@ pub struct Accepted {
     pub identity: Arc<Identity>,
     /// Values of `Set-Cookie` for the answer: a session that was renewed.
     pub cookies: Vec<String>,
+    /// Fields of the client that the backend does not get, though the route forwards credentials.
+    pub withheld: Vec<Box<str>>,
 }
 
 impl From<Arc<Identity>> for Accepted {
     fn from(identity: Arc<Identity>) -> Self {
-        Self { identity, cookies: Vec::new() }
+        Self { identity, cookies: Vec::new(), withheld: Vec::new() }
     }
 }
 

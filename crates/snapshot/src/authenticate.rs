@@ -116,7 +116,10 @@ impl Authenticate {
         if !self.forward_credential {
             self.any_of[by].authenticator.conceal(&mut exchange.request);
         }
-        let Accepted { identity, cookies } = accepted;
+        let Accepted { identity, cookies, withheld } = accepted;
+        for withheld in &withheld {
+            exchange.request.fields.remove_if(|_, name, _| is_alias(name, withheld.as_bytes()));
+        }
         for (name, value) in &identity.fields {
             exchange.request.fields.append(name.as_bytes(), value);
         }
