@@ -7,11 +7,15 @@
 pub mod auth;
 mod cors;
 mod deny;
+#[allow(dead_code, reason = "its users come one by one")]
+mod flight;
 pub mod grantor;
 mod headers;
 mod ip_filter;
 mod key;
 mod limits;
+#[allow(dead_code, reason = "its users come one by one")]
+mod oauth;
 mod redirect;
 mod respond;
 mod rewrite;

@@ -26,6 +26,8 @@ use portcullis_core::registry::{Compile, Site, Sources};
 use portcullis_core::{
     Exchange, Identity, Now, Policy, Problem, RequestHead, ResponseHead, Scheme, Span, Step,
 };
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 
 pub(crate) use clock::{Flag, ready};
 pub(crate) use services::{Answer, Scripted};
@@ -88,6 +90,19 @@ impl World {
         let entry = crate::AUTH.iter().find(|entry| entry.name == name).unwrap();
         let site = Site { owner: "idp", resource: name, span: SourceSpan::default() };
         self.compile(|with| (entry.compile)(&read(yaml), &site, with))
+    }
+
+    /// Settings that are part of others' settings.
+    pub(crate) fn try_compile<C: DeserializeOwned + JsonSchema, T>(
+        &self,
+        yaml: &str,
+        compile: impl FnOnce(C, &Site<'_>, &mut Compile<'_>) -> Option<T>,
+    ) -> Result<T, String> {
+        let site = Site { owner: "idp", resource: "idp", span: SourceSpan::default() };
+        self.compile(|with| {
+            let config = read(yaml).decode::<C>(site.resource, with.findings)?;
+            compile(config, &site, with)
+        })
     }
 
     fn compile<T>(&self, compile: impl FnOnce(&mut Compile<'_>) -> Option<T>) -> Result<T, String> {

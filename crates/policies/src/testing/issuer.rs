@@ -55,6 +55,36 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// A private key of this kind as PKCS #8 in PEM, and the public one as a JWK.
+pub(crate) fn key_pair(kind: Kind) -> (String, Value) {
+    let (secret, public) = match kind {
+        Kind::Es256 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+            (pair.to_pkcs8v1().unwrap().as_ref().to_vec(), ec(&pair, Algorithm::ES256, "P-256").2)
+        }
+        Kind::Es384 => {
+            let pair = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
+            (pair.to_pkcs8v1().unwrap().as_ref().to_vec(), ec(&pair, Algorithm::ES384, "P-384").2)
+        }
+        Kind::Rsa => {
+            let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+            let public = pair.public_key();
+            let n = encode(public.modulus().big_endian_without_leading_zero());
+            let e = encode(public.exponent().big_endian_without_leading_zero());
+            let secret: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+            (secret.as_ref().to_vec(), json!({ "kty": "RSA", "n": n, "e": e }))
+        }
+        Kind::Ed25519 => {
+            let pair = Ed25519KeyPair::generate().unwrap();
+            let x = encode(pair.public_key());
+            let public = json!({ "kty": "OKP", "crv": "Ed25519", "x": x });
+            (pair.to_pkcs8v1().unwrap().as_ref().to_vec(), public)
+        }
+    };
+    let (begin, end) = ("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----");
+    (format!("{begin}\n{}\n{end}\n", STANDARD.encode(secret)), public)
+}
+
 impl Signer {
     /// With a key that is made at this moment.
     pub(crate) fn new(kid: &str, kind: Kind) -> Self {

@@ -21,6 +21,8 @@ pub(crate) enum Answer {
     /// From the disk, since nobody answered.
     Stale(String),
     Status(u16),
+    /// Status, content type and body.
+    Full(u16, &'static str, String),
     Down,
 }
 
@@ -31,6 +33,8 @@ pub(crate) struct Scripted {
     answers: RefCell<HashMap<String, Answer>>,
     /// URLs asked for, in order.
     asked: RefCell<Vec<String>>,
+    /// All of what was sent, in order.
+    sent: RefCell<Vec<Fetch>>,
     gate: Rc<Gate>,
 }
 
@@ -49,6 +53,7 @@ impl Default for Scripted {
             store_down: Cell::default(),
             answers: RefCell::default(),
             asked: RefCell::default(),
+            sent: RefCell::default(),
             gate: Rc::default(),
         }
     }
@@ -73,6 +78,11 @@ impl Scripted {
         self.asked.take()
     }
 
+    /// The requests since the last call.
+    pub(crate) fn sent(&self) -> Vec<Fetch> {
+        self.sent.take()
+    }
+
     pub(crate) fn pass(&self, time: std::time::Duration) {
         self.now.set(self.now.get().after(time));
     }
@@ -89,6 +99,7 @@ impl Services for Scripted {
 
     fn fetch(&self, fetch: Fetch) -> LocalFuture<'_, Result<Fetched, Unavailable>> {
         self.asked.borrow_mut().push(fetch.url.clone());
+        self.sent.borrow_mut().push(fetch.clone());
         let gate = Rc::clone(&self.gate);
         Box::pin(async move {
             std::future::poll_fn(|context| match gate.closed.get() {
@@ -114,6 +125,14 @@ impl Services for Scripted {
                     let status = StatusCode::from_u16(status).unwrap();
                     Ok(Fetched { status, ..good(String::new(), false) })
                 }
+                Answer::Full(_, _, body) if body.len() > fetch.body_bytes_max => {
+                    Err(Unavailable(format!("{}: length limit exceeded", fetch.url)))
+                }
+                Answer::Full(status, kind, body) => Ok(Fetched {
+                    status: StatusCode::from_u16(status).unwrap(),
+                    content_type: Some(kind.to_owned()),
+                    ..good(body, false)
+                }),
                 Answer::Down => Err(Unavailable(format!("{} does not answer", fetch.url))),
             }
         })

@@ -17,10 +17,11 @@ use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::keys::KeySet;
 use super::remembered::Remembered;
-use super::source::{Keys, Location, is_trustworthy};
+use super::source::{Keys, Location};
 use super::token::{ClaimPath, IssuerHint, Rules};
 use super::{Challenges, Compiled};
 use crate::key::Secret;
+use crate::oauth::discovery::is_trustworthy;
 
 const CLOCK_SKEW_MAX: Time = Time::from_secs(60);
 const REFRESH_MIN: Time = Time::from_secs(60);

@@ -10,15 +10,15 @@ mod tests;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::StatusCode;
 use portcullis_core::services::Fetch;
 use portcullis_core::{Now, Services};
-use serde::Deserialize;
 
 use super::keys::KeySet;
+use crate::flight::{Flight, Grounded};
+use crate::oauth::discovery;
 
 /// Between fetches that requests begin.
 const REQUESTED_EVERY: Duration = Duration::from_secs(60);
@@ -26,11 +26,6 @@ const REQUESTED_EVERY: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After the first failed fetch of the background; doubles with each, up to the refresh interval.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-/// Requests that may wait for one fetch; more are refused at once.
-const WAITERS_MAX: usize = 1024;
-/// How often a fetch whose request went away is begun again by one that waits for it. Bounded, so
-/// that clients who hang up cannot make a storm.
-const TAKEOVERS_MAX: u32 = 3;
 
 /// Where the keys are.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +52,9 @@ pub(super) struct Keys {
     refresh_every: Duration,
     /// That of the current set, for a look without the lock; 0 before the first.
     version: AtomicU64,
+    /// One fetch at a time; ends with why the issuer itself did not give its keys. Its lock is
+    /// taken before that of the state, never within.
+    flight: Flight<Result<(), String>>,
     state: Mutex<State>,
 }
 
@@ -65,29 +63,14 @@ struct State {
     set: Option<Arc<KeySet>>,
     /// Of the current set's text.
     content: u64,
-    flight: Flight,
-    /// Fetches that have ended; a waiter waits for the next.
-    ended: u64,
-    /// How the last one ended.
+    /// Why the last fetch failed, if it did.
     failure: Option<String>,
-    waiters: Vec<(u64, Waker)>,
-    next_waiter: u64,
-    takeovers: u32,
     /// When a request last began a fetch.
     requested: Option<Duration>,
     /// When upkeep fetches next.
     due: Duration,
     /// Fetches of upkeep that failed in a row.
     failures: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Flight {
-    #[default]
-    None,
-    Flying,
-    /// Whoever was fetching went away; one of the waiters begins again.
-    Vacant,
 }
 
 impl Keys {
@@ -99,6 +82,7 @@ impl Keys {
             ca: None,
             refresh_every: Duration::MAX,
             version,
+            flight: Flight::default(),
             state: Mutex::new(state),
         }
     }
@@ -108,8 +92,14 @@ impl Keys {
         ca: Option<Arc<[u8]>>,
         refresh_every: Duration,
     ) -> Self {
-        let state = Mutex::new(State::default());
-        Self { location, ca, refresh_every, version: AtomicU64::new(0), state }
+        Self {
+            location,
+            ca,
+            refresh_every,
+            version: AtomicU64::new(0),
+            flight: Flight::default(),
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn can_be_fetched(&self) -> bool {
@@ -133,67 +123,48 @@ impl Keys {
     /// answered since this was called: a key that is not there now does not exist.
     pub(super) async fn refresh(&self, services: &dyn Services) -> Result<(), Away> {
         let now = services.now().mono;
-        let entered = self.enter(now);
-        match entered {
-            Entered::Lead(lead) => self.lead(lead, services).await,
-            Entered::Refused(away) => Err(away),
-            Entered::Wait(mut waiter) => {
-                let waited = std::future::poll_fn(|context| waiter.poll(context)).await;
-                match waited {
-                    Waited::Ended(outcome) => outcome,
-                    Waited::Lead(lead) => self.lead(lead, services).await,
-                }
-            }
+        let fetched = self.flight.run(
+            || self.may_fetch(now),
+            async || {
+                let fetched = self.fetch(services).await;
+                self.take(fetched, services.now())
+            },
+        );
+        let away = |reason: &str| Away { reason: reason.to_owned(), retry_after: LOOK_EVERY };
+        match fetched.await {
+            Ok(outcome) => outcome.map_err(|reason| away(&reason)),
+            Err(Grounded::Refused(away)) => Err(away),
+            Err(Grounded::Crowded) => Err(away("too many requests wait for the issuer's keys")),
+            Err(Grounded::BrokenOff) => Err(away("the fetch of the issuer's keys was broken off")),
         }
     }
 
-    fn enter(&self, now: Duration) -> Entered<'_> {
+    /// Whether a request may begin a fetch; if so, it is taken to do so.
+    fn may_fetch(&self, now: Duration) -> Result<(), Away> {
         let mut state = self.lock();
         let next = state.requested.map(|last| (last + REQUESTED_EVERY).saturating_sub(now));
-        let refused = |reason: &str| {
-            let retry_after = next.unwrap_or(LOOK_EVERY).max(RETRY_FIRST);
-            Entered::Refused(Away { reason: reason.to_owned(), retry_after })
-        };
-        if state.flight != Flight::None {
-            if state.waiters.len() >= WAITERS_MAX {
-                return refused("too many requests wait for the issuer's keys");
-            }
-            let id = state.next_waiter;
-            state.next_waiter += 1;
-            let ended = state.ended;
-            return Entered::Wait(Waiter { keys: self, id, ended });
-        }
-        if next.is_some_and(|wait| !wait.is_zero()) {
+        if let Some(wait) = next.filter(|wait| !wait.is_zero()) {
             let reason = "the issuer's keys were asked for less than a minute ago";
-            return refused(state.failure.as_deref().unwrap_or(reason));
+            let reason = state.failure.as_deref().unwrap_or(reason).to_owned();
+            return Err(Away { reason, retry_after: wait.max(RETRY_FIRST) });
         }
         state.requested = Some(now);
-        state.takeovers = 0;
-        state.flight = Flight::Flying;
-        Entered::Lead(Lead { keys: self, done: false })
-    }
-
-    async fn lead(&self, lead: Lead<'_>, services: &dyn Services) -> Result<(), Away> {
-        let fetched = self.fetch(services).await;
-        lead.end(fetched, services.now())
+        Ok(())
     }
 
     /// Work in the background; returns when to look again.
     pub(super) async fn upkeep(&self, services: &dyn Services) -> Duration {
         let now = services.now().mono;
-        let lead = {
-            let mut state = self.lock();
-            if state.flight == Flight::Flying || now < state.due {
-                return state.due.saturating_sub(now).clamp(RETRY_FIRST, LOOK_EVERY);
-            }
-            state.flight = Flight::Flying;
-            Lead { keys: self, done: false }
+        let due = self.lock().due;
+        // A fetch that nobody was left to end is made up for.
+        let is_due = now >= due || self.flight.was_broken_off();
+        let Some(lead) = is_due.then(|| self.flight.begin()).flatten() else {
+            return due.saturating_sub(now).clamp(RETRY_FIRST, LOOK_EVERY);
         };
         let fetched = self.fetch(services).await;
         let failed = fetched.is_err();
         let now = services.now();
-        // How it ended is told to those who wait; nobody is told here.
-        drop(lead.end(fetched, now));
+        lead.end(self.take(fetched, now));
         let mut state = self.lock();
         state.failures = if failed { state.failures.saturating_add(1) } else { 0 };
         let wait = match state.failures {
@@ -204,37 +175,30 @@ impl Keys {
         wait.clamp(RETRY_FIRST, LOOK_EVERY)
     }
 
+    /// Takes what was fetched into use.
+    fn take(&self, fetched: Result<Fetched, String>, now: Now) -> Result<(), String> {
+        let mut state = self.lock();
+        let outcome = fetched.and_then(|fetched| self.install(&mut state, &fetched));
+        if outcome.is_ok() {
+            state.due = now.mono + self.refresh_every;
+        }
+        state.failure = outcome.clone().err();
+        outcome
+    }
+
     /// The text of the key set, and whether it is from before.
     async fn fetch(&self, services: &dyn Services) -> Result<Fetched, String> {
         let (url, stale) = match &self.location {
             Location::File => return Err("the keys are in a file".to_owned()),
             Location::Url(url) => (url.clone(), false),
-            Location::Discovery { issuer } => self.discover(issuer, services).await?,
+            Location::Discovery { issuer } => {
+                let found = discovery::ask(issuer, self.ca.as_ref(), services).await?;
+                (found.metadata.jwks_uri()?.to_owned(), found.stale)
+            }
         };
         let good = |text: &[u8]| KeySet::parse(text, 0).is_ok();
         let fetched = self.get(&url, good, services).await?;
         Ok(Fetched { stale: stale || fetched.stale, ..fetched })
-    }
-
-    /// OpenID Connect Discovery 1.0 §4.
-    async fn discover(
-        &self,
-        issuer: &str,
-        services: &dyn Services,
-    ) -> Result<(String, bool), String> {
-        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let good = |text: &[u8]| serde_json::from_slice::<Metadata>(text).is_ok();
-        let fetched = self.get(&url, good, services).await?;
-        let metadata: Metadata = serde_json::from_slice(&fetched.text)
-            .map_err(|error| format!("{url}: not a discovery document: {error}"))?;
-        if metadata.issuer != issuer {
-            return Err(format!("{url}: is of the issuer `{}`", metadata.issuer));
-        }
-        // An issuer on loopback may say `http`; nobody else may send us there.
-        if !is_trustworthy(&metadata.jwks_uri) {
-            return Err(format!("{url}: its `jwks_uri` is not https"));
-        }
-        Ok((metadata.jwks_uri, fetched.stale))
     }
 
     async fn get(
@@ -257,58 +221,9 @@ impl Keys {
     }
 }
 
-/// What is read of a discovery document.
-#[derive(Deserialize)]
-struct Metadata {
-    issuer: String,
-    jwks_uri: String,
-}
-
-/// Whether keys may come from there: nobody on the way can have changed them.
-pub(super) fn is_trustworthy(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://") else { return url.starts_with("https://") };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let loopback = |address: std::net::IpAddr| address.is_loopback();
-    !authority.contains('@') && (host == "localhost" || host.parse().is_ok_and(loopback))
-}
-
 struct Fetched {
     text: Vec<u8>,
     stale: bool,
-}
-
-enum Entered<'a> {
-    Lead(Lead<'a>),
-    Wait(Waiter<'a>),
-    Refused(Away),
-}
-
-enum Waited<'a> {
-    Ended(Result<(), Away>),
-    Lead(Lead<'a>),
-}
-
-/// The duty to end the flight, whatever happens: dropped, it leaves the fetch to a waiter.
-struct Lead<'a> {
-    keys: &'a Keys,
-    done: bool,
-}
-
-impl Lead<'_> {
-    fn end(mut self, fetched: Result<Fetched, String>, now: Now) -> Result<(), Away> {
-        self.done = true;
-        let mut state = self.keys.lock();
-        let outcome = fetched.and_then(|fetched| self.keys.install(&mut state, &fetched));
-        if outcome.is_ok() {
-            state.due = now.mono + self.keys.refresh_every;
-        }
-        end(&mut state, outcome.clone().err());
-        outcome.map_err(|reason| Away { reason, retry_after: LOOK_EVERY })
-    }
 }
 
 impl Keys {
@@ -328,75 +243,6 @@ impl Keys {
         match fetched.stale {
             true => Err("the issuer does not answer; its last keys are in use".to_owned()),
             false => Ok(()),
-        }
-    }
-}
-
-fn end(state: &mut State, failure: Option<String>) {
-    state.flight = Flight::None;
-    state.ended += 1;
-    state.failure = failure;
-    for (_, waker) in state.waiters.drain(..) {
-        waker.wake();
-    }
-}
-
-impl Drop for Lead<'_> {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let mut state = self.keys.lock();
-        if state.waiters.is_empty() || state.takeovers == TAKEOVERS_MAX {
-            // The background will see to it.
-            state.due = Duration::ZERO;
-            end(&mut state, Some("the fetch of the issuer's keys was broken off".to_owned()));
-            return;
-        }
-        state.takeovers += 1;
-        state.flight = Flight::Vacant;
-        for (_, waker) in &state.waiters {
-            waker.wake_by_ref();
-        }
-    }
-}
-
-struct Waiter<'a> {
-    keys: &'a Keys,
-    id: u64,
-    ended: u64,
-}
-
-impl<'a> Waiter<'a> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Waited<'a>> {
-        let mut state = self.keys.lock();
-        if state.ended != self.ended {
-            let outcome = match &state.failure {
-                None => Ok(()),
-                Some(reason) => Err(Away { reason: reason.clone(), retry_after: LOOK_EVERY }),
-            };
-            return Poll::Ready(Waited::Ended(outcome));
-        }
-        if state.flight == Flight::Vacant {
-            state.flight = Flight::Flying;
-            state.waiters.retain(|(id, _)| *id != self.id);
-            return Poll::Ready(Waited::Lead(Lead { keys: self.keys, done: false }));
-        }
-        match state.waiters.iter_mut().find(|(id, _)| *id == self.id) {
-            Some((_, waker)) => waker.clone_from(context.waker()),
-            None => state.waiters.push((self.id, context.waker().clone())),
-        }
-        Poll::Pending
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let mut state = self.keys.lock();
-        state.waiters.retain(|(id, _)| *id != self.id);
-        if state.flight == Flight::Vacant && state.waiters.is_empty() {
-            state.due = Duration::ZERO;
-            end(&mut state, Some("the fetch of the issuer's keys was broken off".to_owned()));
         }
     }
 }

@@ -108,13 +108,14 @@ fn documents_that_are_not_the_issuers() {
         ),
         (
             json!({ "issuer": ISSUER, "jwks_uri": "http://idp.example/jwks" }),
-            "its `jwks_uri` is not https",
+            "the `jwks_uri` of `https://idp.example/` is not https",
         ),
         (
             json!({ "issuer": ISSUER, "jwks_uri": "file:/etc/passwd" }),
-            "its `jwks_uri` is not https",
+            "the `jwks_uri` of `https://idp.example/` is not https",
         ),
-        (json!({ "issuer": ISSUER }), "not a discovery document"),
+        (json!({ "issuer": ISSUER }), "names no `jwks_uri`"),
+        (json!({ "jwks_uri": JWKS }), "not a discovery document"),
     ] {
         let remote = Remote::new(&[&signer]);
         remote.world.services.answer(DISCOVERY, Answer::Body(document.to_string()));
@@ -343,25 +344,4 @@ fn reloads_keep_keys_and_tokens() {
     remote.auth = remote.world.auth("jwt", &other);
     assert!(remote.verify(&known).starts_with("401"), "for another audience");
     assert_eq!(remote.fetches(), 0, "the keys are the same");
-}
-
-#[test]
-fn keys_come_from_nobody_on_the_way() {
-    for (url, expected) in [
-        ("https://idp.example/jwks", true),
-        ("http://localhost:80/jwks", true),
-        ("http://127.0.0.1/jwks", true),
-        ("http://127.9.9.9:1", true),
-        ("http://[::1]:80/jwks", true),
-        ("http://idp.example/jwks", false),
-        ("http://localhost.evil.example/", false),
-        ("http://127.0.0.1.evil.example/", false),
-        ("http://localhost:1@evil.example/", false),
-        ("http://[::2]/", false),
-        ("ftp://localhost/", false),
-        ("file:/etc/passwd", false),
-        ("", false),
-    ] {
-        assert_eq!(is_trustworthy(url), expected, "{url}");
-    }
 }
