@@ -137,8 +137,6 @@ pub struct TlsFacts {
     /// Verified against the listener's authorities by the handshake. What counts for a request is
     /// [`Exchange::certificate`]: a certificate can be revoked while its connection is open.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// Fingerprint of what the listener asked of client certificates then; 0 for nothing.
-    pub asked: u64,
 }
 
 /// A client's certificate, as far as anybody decides by it. Its chain has been verified.
@@ -165,6 +163,8 @@ pub struct ClientCertificate {
     /// Since 1970: when something that its verification has rested on ends, such as an authority
     /// between, or a revocation list.
     pub verified_until: std::time::Duration,
+    /// Fingerprint of the authorities and lists that it was verified by.
+    pub verified_by: u64,
     /// In DER as presented, its own first.
     pub chain: Vec<Box<[u8]>>,
 }

@@ -75,7 +75,9 @@ fn of_connection(
             Err(misdirected("since this client connected a certificate is required".to_owned()))
         }
         None => Ok(None),
-        Some(certificate) if tls.asked == asked.id && wall < certificate.verified_until => {
+        Some(certificate)
+            if certificate.verified_by == asked.id && wall < certificate.verified_until =>
+        {
             Ok(Some(Arc::clone(certificate)))
         }
         Some(certificate) => asked

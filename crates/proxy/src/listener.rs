@@ -222,32 +222,45 @@ async fn serve(
             counted.seat = seat;
         }
     }
-    let Some(tls) = &listener.tls else {
+    if listener.tls.is_none() {
         drop(listener);
         return h1::connection(worker, Io::Plain(socket), place, Rc::new(facts)).await;
+    }
+    // Boxed, so that an idle connection does not carry the size of its handshake.
+    let secured = Box::pin(secure(&worker, &place, socket, facts, listener)).await;
+    let Some((io, facts, is_h2)) = secured else {
+        return place.series.handshake_failed(worker.metrics.id());
     };
-    let Ok(session) = rustls::ServerConnection::new(Arc::clone(&tls.config)) else { return };
+    if is_h2 {
+        // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
+        Box::pin(h2::connection(worker, Wire::new(io), place, facts)).await;
+    } else {
+        h1::connection(worker, io, place, facts).await;
+    }
+}
+
+/// The handshake, and what it has established; whether HTTP/2 was agreed on.
+async fn secure(
+    worker: &Rc<Worker>,
+    place: &Place,
+    socket: Socket,
+    mut facts: Connection,
+    listener: Rc<Arc<Listener>>,
+) -> Option<(Io, Rc<Connection>, bool)> {
+    let tls = listener.tls.as_ref()?;
+    let session = rustls::ServerConnection::new(Arc::clone(&tls.config)).ok()?;
     let mut io = Io::tls(socket, session);
-    let ended = handshake(&worker, &place, &mut io).await.map_err(|error| refusal(&error));
-    let client = tls.client.as_deref();
+    let ended = handshake(worker, place, &mut io).await.map_err(|error| refusal(&error));
     let wall = worker.shared.world.clock().now().wall;
-    let ended = ended.and_then(|()| established(&io, &mut facts, client, wall).map_err(Some));
-    let is_h2 = match ended {
-        Ok(is_h2) => is_h2,
+    let client = tls.client.as_deref();
+    match ended.and_then(|()| established(&io, &mut facts, client, wall).map_err(Some)) {
+        Ok(is_h2) => Some((io, Rc::new(facts), is_h2)),
         Err(reason) => {
-            place.series.handshake_failed(worker.metrics.id());
             if let Some(reason) = reason {
                 place.refused.tell(&listener.name, facts.peer, &reason, worker.coarse_now());
             }
-            return;
+            None
         }
-    };
-    drop(listener);
-    if is_h2 {
-        // Boxed, so that an idle HTTP/1.1 connection does not carry the other's size.
-        Box::pin(h2::connection(worker, Wire::new(io), place, Rc::new(facts))).await;
-    } else {
-        h1::connection(worker, io, place, Rc::new(facts)).await;
     }
 }
 
@@ -307,7 +320,6 @@ fn established(
         TlsFacts { version, server_name: server_name.map(Into::into), ..TlsFacts::default() };
     if let Some(client) = client {
         tls.certificate = certificate::established(session, client, wall)?;
-        tls.asked = client.id;
     }
     facts.tls = Some(tls);
     Ok(session.alpn_protocol() == Some(b"h2"))

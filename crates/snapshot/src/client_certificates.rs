@@ -31,7 +31,7 @@ type ByDigest = HashMap<[u8; 32], Arc<ClientCertificate>, BuildHasherDefault<Def
 /// Whose certificates hold.
 #[derive(Debug)]
 pub struct ClientCertificates {
-    /// Fingerprint of everything here that decides; never 0.
+    /// Fingerprint of everything here that decides.
     pub id: u64,
     /// Whether a connection has to have one.
     pub required: bool,
@@ -50,7 +50,6 @@ impl ClientCertificates {
         lists_until: Duration,
     ) -> Self {
         let verifier = Arc::new(Legible(verifier));
-        let id = id.max(1);
         Self { id, required, verifier, lists_until, remembered: Mutex::default() }
     }
 
@@ -71,6 +70,7 @@ impl ClientCertificates {
     ) -> Result<ClientCertificate, String> {
         let mut certificate = facts::read(chain, wall).map_err(str::to_owned)?;
         certificate.verified_until = certificate.verified_until.min(self.lists_until);
+        certificate.verified_by = self.id;
         Ok(certificate)
     }
 

@@ -79,6 +79,7 @@ fn a_certificate_is_read_whole() {
             serial: "2a",
             not_after: 1893456000s,
             verified_until: 1830297600s,
+            verified_by: 0,
             chain: [],
         }"##]].assert_eq(&read);
 }
