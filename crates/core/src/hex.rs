@@ -1,4 +1,14 @@
-//! Numbers as lower-case hexadecimal digits, all of them.
+//! Numbers and bytes as lower-case hexadecimal digits, all of them.
+
+/// Two digits for each byte.
+#[must_use]
+pub fn of_bytes(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect()
+}
 
 /// 16 digits.
 #[must_use]

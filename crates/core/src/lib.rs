@@ -4,7 +4,9 @@
 
 pub mod auth;
 pub mod authority;
+pub mod calendar;
 pub mod carry;
+pub mod certificate;
 pub mod codes;
 pub mod decode;
 pub mod exchange;

@@ -4,7 +4,6 @@
 //! decided whom it names, and whether that one is let in. The certificate speaks for a request only
 //! where its head presents no other credential.
 
-mod names;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -14,13 +13,13 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_core::auth::{Authenticator, Presented, Verify};
+use portcullis_core::certificate::{CertificateName, spiffe_id};
 use portcullis_core::codes::Code;
 use portcullis_core::exchange::ClientCertificate;
-use portcullis_core::{Exchange, Identity, Problem, RequestHead, Services, codes};
+use portcullis_core::{Exchange, Identity, Problem, RequestHead, Services, codes, hex};
 use serde_json::{Map, Value};
 
 use super::told;
-use names::{Wanted, spiffe_id};
 
 pub(crate) use settings::Mtls;
 
@@ -30,7 +29,7 @@ const REMEMBERED_MAX: usize = 4096;
 /// Whom one entry of `allow` lets in, and as what.
 #[derive(Debug)]
 struct Allowed {
-    name: Wanted,
+    name: CertificateName,
     client: Option<String>,
     tenant: Option<String>,
     scopes: Vec<String>,
@@ -147,7 +146,7 @@ impl CertificatePart {
             Self::TrustDomain => spiffe_id(certificate).map(|(_, domain)| domain.to_owned()),
             Self::Email => certificate.emails.first().cloned(),
             Self::Serial => Some(certificate.serial.clone()),
-            Self::Sha256 => Some(names::hex(&certificate.sha256)),
+            Self::Sha256 => Some(hex::of_bytes(&certificate.sha256)),
         }
     }
 }
@@ -161,7 +160,7 @@ fn claims(certificate: &ClientCertificate) -> Map<String, Value> {
         ("organization", certificate.organization.as_ref()),
         ("organizational_unit", certificate.organizational_unit.as_ref()),
         ("serial", Some(&certificate.serial)),
-        ("sha256", Some(&names::hex(&certificate.sha256))),
+        ("sha256", Some(&hex::of_bytes(&certificate.sha256))),
     ];
     for (name, value) in single {
         if let Some(value) = value.filter(|value| !value.is_empty()) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis_core::calendar;
 use serde::{Deserialize, Serialize};
 
 use super::secret::is_id;
@@ -97,7 +98,7 @@ fn check(entry: KeyEntry) -> Result<Checked, String> {
     }
     let time = |name: &str, text: Option<String>| match text {
         None => Ok(None),
-        Some(text) => match parse_time(&text) {
+        Some(text) => match calendar::parse(&text) {
             Some(time) => Ok(Some(time)),
             None => Err(format!(
                 "the `{name}` of `{id}` is not a time: write `2027-01-31` or `2027-01-31T12:00:00Z`"
@@ -106,73 +107,4 @@ fn check(entry: KeyEntry) -> Result<Checked, String> {
     };
     let (expires, not_before) = (time("expires", expires)?, time("not_before", not_before)?);
     Ok(Checked { id, hash, client, tenant, scopes, expires, not_before })
-}
-
-/// `YYYY-MM-DD`, alone or with `Thh:mm:ssZ` (RFC 3339, in UTC), since 1970.
-fn parse_time(text: &str) -> Option<Duration> {
-    let (date, time) = match text.split_once('T') {
-        Some((date, time)) => (date, time.strip_suffix('Z')?),
-        None => (text, "00:00:00"),
-    };
-    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
-    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_in = match month {
-        2 => 28 + u64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if year < 1970 || !(1..=days_in).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    // Years begin in March, so that the leap day is the last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1;
-    // Days from the first of March of the year 0 to 1970.
-    let days = days - 719_468;
-    Some(Duration::from_secs(days * 86_400 + hour * 3600 + minute * 60 + second))
-}
-
-fn numbers(text: &str, between: char, lengths: [usize; 3]) -> Option<[u64; 3]> {
-    let mut parts = text.split(between);
-    let mut numbers = [0; 3];
-    for (number, length) in numbers.iter_mut().zip(lengths) {
-        let part = parts.next().filter(|part| part.len() == length)?;
-        if !part.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        *number = part.parse().ok()?;
-    }
-    parts.next().is_none().then_some(numbers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times() {
-        let seconds = |text| parse_time(text).map(|time| time.as_secs());
-        for (text, expected) in [
-            ("1970-01-01", Some(0)),
-            ("1970-01-02T00:00:01Z", Some(86_401)),
-            ("2000-02-29", Some(951_782_400)),
-            ("2000-03-01", Some(951_868_800)),
-            ("2026-11-24T05:45:00Z", Some(1_795_499_100)),
-            ("2100-03-01", Some(4_107_542_400)),
-            ("2100-02-29", None),
-            ("2027-13-01", None),
-            ("2027-00-01", None),
-            ("2027-04-31", None),
-            ("2027-1-1", None),
-            ("1969-12-31", None),
-            ("2027-01-01T24:00:00Z", None),
-            ("2027-01-01T00:00:00", None),
-            ("2027-01-01T00:00:00+01:00", None),
-            ("tomorrow", None),
-        ] {
-            assert_eq!(seconds(text), expected, "{text}");
-        }
-    }
 }

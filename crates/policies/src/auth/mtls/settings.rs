@@ -3,13 +3,13 @@
 use std::sync::{Arc, RwLock};
 
 use portcullis_core::auth::Authenticator;
+use portcullis_core::certificate::CertificateName;
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::{AuthConfig, Compile, Site};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::names::Wanted;
 use super::{Allowed, CertificatePart, Compiled};
 
 /// Takes the certificate that the client has presented in the handshake.
@@ -75,7 +75,7 @@ struct AllowedCertificate {
     scopes: Vec<String>,
 }
 
-type Read = fn(&str) -> Result<Wanted, &'static str>;
+type Read = fn(&str) -> Result<CertificateName, &'static str>;
 
 impl AuthConfig for Mtls {
     const NAME: &'static str = "mtls";
@@ -110,16 +110,16 @@ fn compile(
 ) -> Option<Allowed> {
     let span = entry.span;
     let AllowedCertificate { client, tenant, scopes, .. } = &entry.value;
-    let common_name: Read = |text| not_empty(text).map(Wanted::CommonName);
-    let subject: Read = |text| not_empty(text).map(Wanted::Subject);
+    let common_name: Read = |text| not_empty(text).map(CertificateName::CommonName);
+    let subject: Read = |text| not_empty(text).map(CertificateName::Subject);
     let written: Vec<(&str, &Spanned<String>, Read)> = [
-        ("dns", &entry.dns, Wanted::dns as Read),
-        ("uri", &entry.uri, Wanted::uri),
-        ("spiffe", &entry.spiffe, Wanted::spiffe),
-        ("email", &entry.email, Wanted::email),
+        ("dns", &entry.dns, CertificateName::dns as Read),
+        ("uri", &entry.uri, CertificateName::uri),
+        ("spiffe", &entry.spiffe, CertificateName::spiffe),
+        ("email", &entry.email, CertificateName::email),
         ("common_name", &entry.common_name, common_name),
         ("subject", &entry.subject, subject),
-        ("sha256", &entry.sha256, Wanted::sha256),
+        ("sha256", &entry.sha256, CertificateName::sha256),
     ]
     .into_iter()
     .filter_map(|(key, text, read)| Some((key, text.as_ref()?, read)))

@@ -130,7 +130,7 @@ fn spiffe_ids_fit_whole_segments() {
 #[test]
 fn uris_addresses_and_fingerprints() {
     let pinned = format!("cn=pinned{}", "x".repeat(40 - 9));
-    let digest = names::hex(&certificate(&pinned).sha256);
+    let digest = hex::of_bytes(&certificate(&pinned).sha256);
     let settings = format!(
         "{{ allow: [{{ uri: \"https://example.com/*/a\" }}, {{ uri: \"urn:a:b\" }}, \
          {{ email: \"*@Example.com\" }}, {{ email: \"ann@b.test\" }}, {{ common_name: shop }}, \

@@ -1,17 +1,17 @@
-//! What a certificate has to say of itself to be let in.
+//! Names to look for in a client's certificate.
 //!
 //! Everything compares whole names. `*` stands for one label of a DNS name, one segment of a path,
 //! or the whole local part of an address; never for part of one, and never for a `*` in a
 //! certificate.
 
-use portcullis_core::exchange::ClientCertificate;
+use crate::exchange::ClientCertificate;
 
 /// SPIFFE ID §2.3.
 const SPIFFE_BYTES_MAX: usize = 2048;
 
 /// One name to look for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum CertificateName {
     /// In lower case; with `wildcard` what follows the first label and its dot.
     Dns {
         name: String,
@@ -32,15 +32,16 @@ pub(super) enum Wanted {
 /// `scheme://authority` and the segments after it; `None` is any one, and with `deep` anything may
 /// follow them.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub struct Pattern {
     origin: String,
     segments: Vec<Option<String>>,
     deep: bool,
 }
 
-impl Wanted {
+impl CertificateName {
     /// The name that fits, as the certificate has it.
-    pub(super) fn find<'c>(&self, certificate: &'c ClientCertificate) -> Option<&'c str> {
+    #[must_use]
+    pub fn find<'c>(&self, certificate: &'c ClientCertificate) -> Option<&'c str> {
         match self {
             Self::Dns { name, wildcard } => {
                 certificate.dns.iter().find(|dns| is_host(dns, name, *wildcard)).map(String::as_str)
@@ -66,7 +67,7 @@ impl Wanted {
 
     /// # Errors
     /// What the operator has to write.
-    pub(super) fn dns(text: &str) -> Result<Self, &'static str> {
+    pub fn dns(text: &str) -> Result<Self, &'static str> {
         let (name, wildcard) = match text.strip_prefix("*.") {
             Some(rest) => (rest, true),
             None => (text, false),
@@ -83,13 +84,13 @@ impl Wanted {
 
     /// # Errors
     /// What the operator has to write.
-    pub(super) fn uri(text: &str) -> Result<Self, &'static str> {
+    pub fn uri(text: &str) -> Result<Self, &'static str> {
         Pattern::read(text).map(Self::Uri)
     }
 
     /// # Errors
     /// What the operator has to write.
-    pub(super) fn spiffe(text: &str) -> Result<Self, &'static str> {
+    pub fn spiffe(text: &str) -> Result<Self, &'static str> {
         let expected = "write `spiffe://TRUST-DOMAIN/PATH`, where `*` is one whole segment";
         let pattern = Pattern::read(text)?;
         let domain = pattern.origin.strip_prefix("spiffe://").ok_or(expected)?;
@@ -101,7 +102,7 @@ impl Wanted {
 
     /// # Errors
     /// What the operator has to write.
-    pub(super) fn email(text: &str) -> Result<Self, &'static str> {
+    pub fn email(text: &str) -> Result<Self, &'static str> {
         match text.rsplit_once('@') {
             Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {
                 let local = Some(local.to_owned()).filter(|local| local != "*");
@@ -113,7 +114,7 @@ impl Wanted {
 
     /// # Errors
     /// What the operator has to write.
-    pub(super) fn sha256(text: &str) -> Result<Self, &'static str> {
+    pub fn sha256(text: &str) -> Result<Self, &'static str> {
         let digits: String = text.chars().filter(|char| *char != ':').collect();
         let bytes = digits.as_bytes().chunks(2).map(|pair| {
             let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?;
@@ -209,20 +210,12 @@ fn is_trust_domain(domain: &str) -> bool {
 }
 
 /// The SPIFFE ID and its trust domain. An SVID has exactly one URI (X.509-SVID §2).
-pub(super) fn spiffe_id(certificate: &ClientCertificate) -> Option<(&str, &str)> {
+#[must_use]
+pub fn spiffe_id(certificate: &ClientCertificate) -> Option<(&str, &str)> {
     let [id] = certificate.uris.as_slice() else { return None };
     let rest = id.strip_prefix("spiffe://").filter(|_| id.len() <= SPIFFE_BYTES_MAX)?;
     let (domain, path) = rest.split_once('/')?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let segment = |segment: &str| is_segment(segment) && segment.bytes().all(plain);
     (is_trust_domain(domain) && path.split('/').all(segment)).then_some((id, domain))
-}
-
-/// In lower case.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
-        .collect()
 }
