@@ -32,6 +32,7 @@ use portcullis_core::{Now, Policy};
 use portcullis_upstream::Directory;
 use rustls::RootCertStore;
 
+use crate::router::RoutePattern;
 use crate::snapshot::{CertificateFacts, NamedAuthenticator, Snapshot, Version};
 use crate::version;
 
@@ -56,6 +57,15 @@ pub fn compile(
     registry: &Registry,
     with: &mut CompileContext<'_>,
 ) -> Option<Snapshot> {
+    compile_with_patterns(config, registry, with).map(|(snapshot, _)| snapshot)
+}
+
+/// As [`compile`], with what the router was built from: for whoever wants to know what to ask it.
+pub fn compile_with_patterns(
+    config: &Config,
+    registry: &Registry,
+    with: &mut CompileContext<'_>,
+) -> Option<(Snapshot, Vec<RoutePattern>)> {
     let errors_before = with.findings.errors();
     let seed = with.seed;
     let directory = with.carry.keep("directory", "", &(), || Directory::new(seed));
@@ -85,7 +95,9 @@ pub fn compile(
     if with.findings.errors() > errors_before {
         return None;
     }
-    Some(Snapshot {
+    let patterns = routes.iter().flat_map(|built| &built.patterns);
+    let patterns = patterns.map(|built| built.pattern.clone()).collect();
+    let snapshot = Snapshot {
         version: Version { sequence: 0, hash: version::hash(config) },
         router,
         routes: routes.into_iter().map(|built| Arc::new(built.route)).collect(),
@@ -94,7 +106,8 @@ pub fn compile(
         authenticators,
         directory,
         certificates,
-    })
+    };
+    Some((snapshot, patterns))
 }
 
 struct Compiler<'a, 'b> {

@@ -24,7 +24,7 @@ pub use backend::{
     Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
-pub use compile::{CompileContext, compile};
+pub use compile::{CompileContext, compile, compile_with_patterns};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use explain::{Explain, Trace, TraceStep, explain};

@@ -20,6 +20,7 @@
 mod analysis;
 mod automaton;
 mod candidate;
+mod examples;
 mod languages;
 mod pattern;
 mod tree;

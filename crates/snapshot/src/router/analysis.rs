@@ -63,15 +63,7 @@ pub(super) fn analyse(
     patterns: &[RoutePattern],
     listeners: u16,
 ) -> Vec<RouterFinding> {
-    let mut analysis = Analysis {
-        router,
-        patterns,
-        fresh: Fresh::new(patterns),
-        listeners: listeners.clamp(1, LISTENERS_MAX),
-        languages: Languages::default(),
-        tied: HashSet::new(),
-        findings: Vec::new(),
-    };
+    let mut analysis = Analysis::new(router, patterns, listeners);
     for host in analysis.hosts() {
         analysis.ties(&host);
     }
@@ -80,12 +72,12 @@ pub(super) fn analyse(
     analysis.findings
 }
 
-struct Analysis<'a> {
+pub(super) struct Analysis<'a> {
     router: &'a Router,
-    patterns: &'a [RoutePattern],
-    fresh: Fresh,
-    listeners: u16,
-    languages: Languages,
+    pub(super) patterns: &'a [RoutePattern],
+    pub(super) fresh: Fresh,
+    pub(super) listeners: u16,
+    pub(super) languages: Languages,
     tied: HashSet<(RouteIndex, RouteIndex)>,
     findings: Vec<RouterFinding>,
 }
@@ -98,7 +90,19 @@ enum Reach {
     Unknown(Option<(RouteIndex, Example)>),
 }
 
-impl Analysis<'_> {
+impl<'a> Analysis<'a> {
+    pub(super) fn new(router: &'a Router, patterns: &'a [RoutePattern], listeners: u16) -> Self {
+        Self {
+            router,
+            patterns,
+            fresh: Fresh::new(patterns),
+            listeners: listeners.clamp(1, LISTENERS_MAX),
+            languages: Languages::default(),
+            tied: HashSet::new(),
+            findings: Vec::new(),
+        }
+    }
+
     fn hosts(&self) -> Vec<HostPattern> {
         let mut hosts: Vec<HostPattern> =
             self.patterns.iter().flat_map(|pattern| pattern.hosts.iter().cloned()).collect();

@@ -44,6 +44,15 @@ impl Example {
         head
     }
 
+    /// What stands in the request line: the path, and the query behind a `?`.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match self.written_query() {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.clone(),
+        }
+    }
+
     fn written_query(&self) -> Option<String> {
         let pairs: Vec<String> = self
             .query
@@ -64,10 +73,7 @@ fn escaped(text: &str) -> String {
 /// `GET api.example.com/orders?a=1 with x-version: 2`
 impl fmt::Display for Example {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", self.method, self.host, self.path)?;
-        if let Some(query) = self.written_query() {
-            write!(f, "?{query}")?;
-        }
+        write!(f, "{} {}{}", self.method, self.host, self.target())?;
         for (at, (name, value)) in self.headers.iter().enumerate() {
             write!(f, "{} {name}: {value}", if at == 0 { " with" } else { "," })?;
         }
