@@ -18,6 +18,8 @@ use portcullis_core::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::origin;
+
 /// Lets pages of the listed sites read the answers, refusals included, and answers preflights.
 ///
 /// A preflight (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) is answered before
@@ -84,7 +86,7 @@ impl PolicyConfig for Cors {
                 }
                 "*" if self.origins.len() > 1 => Err("`*` stands alone".into()),
                 "*" => Ok(()),
-                origin => check_origin(origin),
+                origin => origin::check(origin),
             };
             if let Err(message) = wrong {
                 error("origins", index, origin, message);
@@ -119,34 +121,6 @@ impl PolicyConfig for Cors {
             max_age_s: self.max_age.0.as_secs().to_string(),
             credentials: self.credentials,
         }))
-    }
-}
-
-/// An origin as browsers send it: `scheme://host[:port]`, lower case, without the default port.
-fn check_origin(origin: &str) -> Result<(), String> {
-    let Some((scheme, authority)) = origin.split_once("://") else {
-        return Err(format!("`{origin}` is not an origin: write `https://shop.example`"));
-    };
-    if let Some((rest, _)) = authority.split_once('/') {
-        return Err(format!("an origin has no path: write `{scheme}://{rest}`"));
-    }
-    let lower = origin.to_ascii_lowercase();
-    if lower != origin {
-        return Err(format!("browsers send origins in lower case: write `{lower}`"));
-    }
-    let own_port = match scheme {
-        "https" => ":443",
-        "http" => ":80",
-        _ => "",
-    };
-    if !own_port.is_empty() && authority.ends_with(own_port) {
-        let short = authority.trim_end_matches(own_port);
-        return Err(format!("browsers leave out the default port: write `{scheme}://{short}`"));
-    }
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]+".contains(&b);
-    match authority.is_empty() || !origin.replacen("://", "", 1).bytes().all(plain) {
-        true => Err(format!("`{origin}` is not an origin: each is written out, without patterns")),
-        false => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ mod key;
 mod limits;
 #[allow(dead_code, reason = "its users come one by one")]
 mod oauth;
+mod origin;
 mod redirect;
 mod respond;
 mod rewrite;
