@@ -260,31 +260,44 @@ impl AuthConfig for Remote {
     }
 }
 
-/// Goes by the client's certificate.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+/// Goes by the client's certificate, and takes those of one name.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Certificate {}
+struct Certificate {
+    #[serde(default)]
+    common_name: Option<String>,
+}
+
+#[derive(Debug)]
+struct Certified {
+    auth: Arc<str>,
+    common_name: Option<String>,
+}
 
 impl AuthConfig for Certificate {
     const NAME: &'static str = "certificate";
     const EXAMPLE: &'static str = "{}";
 
-    fn compile(self, _: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
-        Some(Arc::new(self))
+    fn compile(self, site: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
+        Some(Arc::new(Certified { auth: site.owner.into(), common_name: self.common_name }))
     }
 }
 
-impl Authenticator for Certificate {
-    fn presented(&self, _: &Exchange) -> Presented {
-        Presented::Nothing
+impl Authenticator for Certified {
+    fn presented(&self, exchange: &Exchange) -> Presented {
+        exchange.certificate.as_ref().map_or(Presented::Nothing, |_| Presented::Ambient)
     }
 
     fn challenge(&self) -> &str {
         ""
     }
 
-    fn verify<'a>(&'a self, _: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
-        Verify::Done(Err(Problem::new(codes::CREDENTIALS_MISSING).into()))
+    fn verify<'a>(&'a self, exchange: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
+        let found = exchange.certificate.as_ref().and_then(|found| found.common_name.clone());
+        Verify::Done(match found.filter(|name| self.common_name.as_ref() == Some(name)) {
+            Some(name) => Ok(Arc::new(Identity::new(Arc::clone(&self.auth), name)).into()),
+            None => Err(Problem::new(codes::CREDENTIALS_INVALID).detail(&self.auth).into()),
+        })
     }
 
     fn conceal(&self, _: &mut RequestHead) {}

@@ -1,4 +1,5 @@
 use expect_test::{Expect, expect};
+use portcullis_core::exchange::ClientCertificate;
 use portcullis_core::services::Services as _;
 
 use super::*;
@@ -29,7 +30,16 @@ backends: { one: "http://10.0.0.1" }
 }
 
 fn ask(snapshot: &Snapshot, world: &World, request: &str) -> String {
+    ask_with(snapshot, world, request, None)
+}
+
+/// On a connection with a certificate for this name.
+fn ask_with(snapshot: &Snapshot, world: &World, request: &str, name: Option<&str>) -> String {
     let mut exchange = exchange(snapshot, request);
+    exchange.certificate = name.map(|name| {
+        let common_name = Some(name.to_owned());
+        Arc::new(ClientCertificate { common_name, ..ClientCertificate::default() })
+    });
     let decision = now_or_never(decide(snapshot, &mut exchange, &mut NoBody, world, &mut ()));
     let fields = |exchange: &Exchange| {
         let names = exchange.request.fields.iter().map(|(name, _)| name.to_vec());
@@ -163,4 +173,82 @@ fn addresses_of_one_ipv6_network_count_as_one() {
     assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
     assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
     assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
+}
+
+/// What the request itself presents decides; of several that go by the certificate the first that
+/// takes it.
+#[test]
+fn a_certificate_counts_where_nothing_is_presented() {
+    let text = r#"
+listeners:
+  http:
+    bind: "127.0.0.1:8080"
+    trusted_proxies: ["10.0.0.0/8"]
+    certificate_header: { ca: "file:ca.pem" }
+auth:
+  idp: { token: { header: x-token } }
+  shops: { certificate: { common_name: shop } }
+  banks: { certificate: { common_name: bank } }
+routes:
+  any: { match: /any, auth: [idp, shops, banks], to: one }
+  only: { match: /only, auth: [shops, banks], to: one }
+backends: { one: "http://10.0.0.1" }
+"#;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let mut files = Files::default();
+    files.0.insert("file:ca.pem".to_owned(), authority.pem().into_bytes());
+    let (snapshot, world) = (compiled(text, &files).ok(), World::default());
+    let mut seen = String::new();
+    for request in
+        ["/any", "/any x-token:good-me", "/any x-token:bad", "/any x-token:foreign", "/only"]
+    {
+        for name in [None, Some("shop"), Some("bank"), Some("nobody")] {
+            let request = format!("GET http://h{request}");
+            let answer = ask_with(&snapshot, &world, &request, name);
+            seen += &format!("{request} {name:?}\n  {}\n", answer.trim_end());
+        }
+    }
+    expect![[r#"
+        GET http://h/any None
+          credentials-missing [("www-authenticate", "Token realm=\"idp\"")]
+        GET http://h/any Some("shop")
+          shops/shop, sending on []
+        GET http://h/any Some("bank")
+          banks/bank, sending on []
+        GET http://h/any Some("nobody")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] banks
+        GET http://h/any x-token:good-me None
+          idp/me, sending on []
+        GET http://h/any x-token:good-me Some("shop")
+          idp/me, sending on []
+        GET http://h/any x-token:good-me Some("bank")
+          idp/me, sending on []
+        GET http://h/any x-token:good-me Some("nobody")
+          idp/me, sending on []
+        GET http://h/any x-token:bad None
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] idp does not know `bad`
+        GET http://h/any x-token:bad Some("shop")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] idp does not know `bad`
+        GET http://h/any x-token:bad Some("bank")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] idp does not know `bad`
+        GET http://h/any x-token:bad Some("nobody")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] idp does not know `bad`
+        GET http://h/any x-token:foreign None
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] no authenticator of this route knows the credential
+        GET http://h/any x-token:foreign Some("shop")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] no authenticator of this route knows the credential
+        GET http://h/any x-token:foreign Some("bank")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] no authenticator of this route knows the credential
+        GET http://h/any x-token:foreign Some("nobody")
+          credentials-invalid [("www-authenticate", "Token realm=\"idp\"")] no authenticator of this route knows the credential
+        GET http://h/only None
+          credentials-missing []
+        GET http://h/only Some("shop")
+          shops/shop, sending on []
+        GET http://h/only Some("bank")
+          banks/bank, sending on []
+        GET http://h/only Some("nobody")
+          credentials-invalid [] banks
+    "#]].assert_eq(&seen);
 }
