@@ -9,6 +9,7 @@ pub mod api_keys;
 pub(crate) mod cookies;
 #[allow(dead_code, reason = "its users come one by one")]
 pub(crate) mod cross_site;
+pub(crate) mod forward;
 pub(crate) mod jwt;
 pub(crate) mod mtls;
 

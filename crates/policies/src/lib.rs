@@ -44,6 +44,7 @@ pub const ALL: &[Entry<dyn Policy>] = &[
 /// What an entry of `auth:` may be, in alphabetical order.
 pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::api_keys::ApiKeys>(),
+    Entry::auth::<auth::forward::Forward>(),
     Entry::auth::<auth::jwt::Jwt>(),
     Entry::auth::<auth::mtls::Mtls>(),
 ];

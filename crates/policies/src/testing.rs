@@ -105,6 +105,17 @@ impl World {
         })
     }
 
+    /// What is said about settings, whether or not they compile.
+    pub(crate) fn auth_findings(&self, name: &str, yaml: &str) -> String {
+        let entry = crate::AUTH.iter().find(|entry| entry.name == name).unwrap();
+        let site = Site { owner: "idp", resource: name, span: SourceSpan::default() };
+        let mut findings = Findings::new();
+        let (mut carry, sources) = (self.carry.borrow_mut(), Files(&self.files));
+        let mut with = Compile { findings: &mut findings, carry: &mut carry, sources: &sources };
+        drop((entry.compile)(&read(yaml), &site, &mut with));
+        print_findings(&findings)
+    }
+
     fn compile<T>(&self, compile: impl FnOnce(&mut Compile<'_>) -> Option<T>) -> Result<T, String> {
         let mut findings = Findings::new();
         let mut carry = self.carry.borrow_mut();

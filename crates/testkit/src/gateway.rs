@@ -54,6 +54,7 @@ pub struct Setup {
     pki: Pki,
     files: Vec<(String, String)>,
     logs: bool,
+    fetcher: Option<Arc<dyn Fetcher>>,
 }
 
 impl Setup {
@@ -68,6 +69,7 @@ impl Setup {
             pki: Pki::new(),
             files: Vec::new(),
             logs: true,
+            fetcher: None,
         }
     }
 
@@ -88,6 +90,12 @@ impl Setup {
         Self { pki: pki.clone(), ..self }
     }
 
+    /// With one that really asks, instead of the scripted one.
+    #[must_use]
+    pub fn fetcher(self, fetcher: Arc<dyn Fetcher>) -> Self {
+        Self { fetcher: Some(fetcher), ..self }
+    }
+
     /// For more requests than anybody reads lines of.
     #[must_use]
     pub fn without_log(self) -> Self {
@@ -106,7 +114,7 @@ impl Setup {
     /// With the findings, where the configuration has errors.
     #[must_use]
     pub fn start(self) -> TestGateway {
-        let Self { text, workers, clock, pki, files, logs } = self;
+        let Self { text, workers, clock, pki, files, logs, fetcher: other } = self;
         let more: Vec<_> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
         let files = pki.files(&more);
         let mut carry = Carry::default();
@@ -117,7 +125,11 @@ impl Setup {
         let metrics = Arc::new(Registry::new(workers));
         let options = Options {
             workers,
-            world: World::new(clock.clone(), Arc::clone(&fetcher) as Arc<dyn Fetcher>, grantor),
+            world: World::new(
+                clock.clone(),
+                other.unwrap_or_else(|| Arc::clone(&fetcher) as Arc<dyn Fetcher>),
+                grantor,
+            ),
             registry: Arc::clone(&metrics),
             recent_bytes_max: 1 << 20,
             log: logs.then(|| Log::start(Target::Writer(Box::new(log.clone()))).unwrap()),

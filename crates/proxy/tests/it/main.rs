@@ -7,6 +7,7 @@ mod client_certificates;
 mod contract;
 mod deadlines;
 mod exhaustion;
+mod external_authorization;
 mod failures;
 mod forwarded;
 mod grpc;
