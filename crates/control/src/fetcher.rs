@@ -1,5 +1,4 @@
-//! The gateway's own HTTP requests: keys, tokens, permissions. On control's runtime, never on a
-//! worker.
+//! The gateway's own HTTP requests: keys, tokens, permissions. Never on a worker.
 
 mod pool;
 #[cfg(test)]
@@ -11,7 +10,8 @@ use std::sync::Arc;
 use http::StatusCode;
 use portcullis_core::services::{Fetch, FetchFuture, Fetched, Fetcher, Unavailable};
 use rustls::RootCertStore;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use pool::{Answer, Failure, Pool};
@@ -23,6 +23,8 @@ pub struct HttpFetcher {
     pool: Arc<Pool>,
     /// Where last good answers are kept.
     state: Option<PathBuf>,
+    /// Ends the thread of its own when the last of it is gone.
+    _alive: Option<Arc<oneshot::Sender<()>>>,
 }
 
 impl HttpFetcher {
@@ -31,7 +33,21 @@ impl HttpFetcher {
     pub fn new(runtime: Handle, roots: Arc<RootCertStore>, state: Option<PathBuf>) -> Self {
         let pool = Pool::new(roots);
         runtime.spawn(Pool::keep_swept(Arc::downgrade(&pool)));
-        Self { runtime, pool, state }
+        Self { runtime, pool, state, _alive: None }
+    }
+
+    /// On a thread of its own: requests of clients may wait for it, so that nothing else that takes
+    /// long, such as a reload, may hold it up.
+    ///
+    /// # Errors
+    /// If there can be no thread.
+    pub fn start(roots: Arc<RootCertStore>, state: Option<PathBuf>) -> std::io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (alive, gone) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("fetcher".to_owned());
+        thread.spawn(move || drop(runtime.block_on(gone)))?;
+        Ok(Self { _alive: Some(Arc::new(alive)), ..Self::new(handle, roots, state) })
     }
 
     async fn good_answer(self, fetch: Fetch) -> Result<Fetched, Unavailable> {

@@ -91,7 +91,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new(workers));
         metrics.set_started(clock.now().wall);
         note(&metrics, &snapshot, clock.now().wall);
-        let fetcher = HttpFetcher::new(tokio::runtime::Handle::current(), roots, state_directory());
+        let fetcher = HttpFetcher::start(roots, state_directory())?;
         let grantor = Arc::new(grantor());
         let world = World::new(clock.clone(), Arc::new(fetcher), Arc::clone(&grantor) as _);
         let log = access_log(&config, attempt.files.base())?;

@@ -315,3 +315,17 @@ async fn requests_under_way_to_one_destination_are_bounded() {
     assert_eq!(accepted.load(SeqCst), 100);
     drop(waiting);
 }
+
+#[tokio::test]
+async fn on_a_thread_of_its_own_it_goes_on_while_others_are_held_up() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let fetcher = HttpFetcher::start(Arc::new(RootCertStore::empty()), None).unwrap();
+    let answer = fetcher.fetch(Fetch::get(&url));
+    // Nothing else on this thread's runtime has a turn meanwhile.
+    let (mut tcp, _) = listener.accept().unwrap();
+    assert!(tcp.read(&mut [0; 4096]).unwrap() > 0);
+    tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes").unwrap();
+    assert_eq!(shown(answer.await, &url), "200 yes");
+}
