@@ -128,7 +128,8 @@ async fn a_name_that_the_authorizer_does_not_give_is_not_the_clients_to_give() {
 #[tokio::test]
 async fn a_refusal_is_the_authorizers_and_the_backend_is_not_asked() {
     let (authorizer, backend) = (authorizer().await, Backend::echo().await);
-    let gateway = gateway(&format!("url: \"{}\", timeout: 100ms", authorizer.url()), &backend);
+    let hurried = gateway(&format!("url: \"{}\", timeout: 10ms", authorizer.url()), &backend);
+    let gateway = gateway(&format!("url: \"{}\"", authorizer.url()), &backend);
     for protocol in Protocol::ALL {
         let mut client = Client::connect(&gateway, protocol).await;
         let answer = client.send(Request::get("/login")).await.unwrap();
@@ -140,7 +141,10 @@ async fn a_refusal_is_the_authorizers_and_the_backend_is_not_asked() {
         assert_eq!((answer.status, answer.text()), (401, "no!\n".to_owned()));
         assert_eq!(answer.field("www-authenticate"), Some("Basic realm=\"a\""));
         assert_eq!(answer.field("cache-control"), Some("no-store"));
-        for path in ["/fails", "/endless", "/never"] {
+        let mut hurried = Client::connect(&hurried, protocol).await;
+        for (client, path) in
+            [(&mut client, "/fails"), (&mut client, "/endless"), (&mut hurried, "/never")]
+        {
             let answer = client.send(Request::get(path)).await.unwrap();
             let seen = (answer.status, answer.problem());
             assert_eq!(seen, (503, "authorizer-unavailable".to_owned()), "{path}");
