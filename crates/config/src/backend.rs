@@ -3,8 +3,9 @@
 use std::str::FromStr;
 
 use portcullis_core::decode::{Fault, Spanned, short_or_long};
+use portcullis_core::head::is_token;
 use portcullis_core::node::Node;
-use portcullis_core::units::PositiveDuration;
+use portcullis_core::units::{DurationOrOff, PositiveDuration};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,8 @@ use crate::text::{AbsolutePath, EndpointUrl, HostHeader, HostName, Reason, Refer
 #[derive(Clone, Debug)]
 pub struct Backend {
     pub endpoints: Vec<Endpoint>,
-    pub balance: Balance,
+    pub balance: Spanned<Balance>,
+    pub slow_start: DurationOrOff,
     pub health: Option<Health>,
     pub host: HostHeader,
     pub tls: Option<Spanned<BackendTls>>,
@@ -40,9 +42,14 @@ struct LongBackend {
     /// text), or maps with `url` and `weight`.
     #[schemars(length(min = 1, max = 4096), extend("uniqueItems" = true))]
     endpoints: Vec<Endpoint>,
-    /// How an endpoint is chosen. Default: `least_requests`.
+    /// How an endpoint is chosen: `least_requests`, `round_robin`, `ewma`, or `{hash: KEY}`.
+    /// Default: `least_requests`.
     #[serde(default)]
-    balance: Balance,
+    balance: Spanned<Balance>,
+    /// An endpoint that is added by a reload, or that is well again, gets a tenth of its share at
+    /// first and all of it after this time. Default: `30s`.
+    #[serde(default = "slow_start")]
+    slow_start: DurationOrOff,
     /// Asks each endpoint regularly whether it is well: a path, or a map. Without it an endpoint
     /// counts as well, and is set aside for a moment when it cannot be connected to.
     #[serde(default)]
@@ -97,6 +104,10 @@ struct LongBackend {
     forward_certificate: bool,
 }
 
+fn slow_start() -> DurationOrOff {
+    DurationOrOff::from_secs(30)
+}
+
 fn connect_timeout() -> PositiveDuration {
     PositiveDuration::from_secs(2)
 }
@@ -126,6 +137,7 @@ impl From<LongBackend> for Backend {
         Self {
             endpoints: long.endpoints,
             balance: long.balance,
+            slow_start: long.slow_start,
             health: long.health,
             host: long.host,
             tls: long.tls,
@@ -147,7 +159,8 @@ impl Backend {
     fn one(endpoint: Endpoint) -> Self {
         Self {
             endpoints: vec![endpoint],
-            balance: Balance::default(),
+            balance: Spanned::default(),
+            slow_start: slow_start(),
             health: None,
             host: HostHeader::default(),
             tls: None,
@@ -235,7 +248,7 @@ impl<'de> Deserialize<'de> for Endpoint {
 }
 
 /// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// In turn, by weight.
@@ -243,6 +256,68 @@ pub enum Balance {
     /// Of two drawn by weight, the one with fewer requests in flight.
     #[default]
     LeastRequests,
+    /// Of two drawn by weight, the one whose requests in flight, times how long they have taken
+    /// lately, come to less: an endpoint that turns slow is left at once.
+    Ewma,
+    /// The same endpoint for the same key, as far as it has room: consistent hashing (Maglev) with
+    /// bounded loads. Requests without the key are given as with `least_requests`.
+    Hash(HashKey),
+}
+
+/// What a backend's endpoints are hashed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    Ip,
+    Client,
+    Tenant,
+    /// By its lower-case name.
+    Header(String),
+    Cookie(String),
+    /// What a path template captured.
+    Param(String),
+}
+
+impl FromStr for HashKey {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let named = |prefix: &str| text.strip_prefix(prefix).filter(|name| !name.is_empty());
+        let token = |name: &&str| is_token(name.as_bytes());
+        Ok(match text {
+            "ip" => Self::Ip,
+            "client" => Self::Client,
+            "tenant" => Self::Tenant,
+            _ if let Some(name) = named("header:").filter(token) => {
+                Self::Header(name.to_ascii_lowercase())
+            }
+            _ if let Some(name) = named("cookie:").filter(token) => Self::Cookie(name.to_owned()),
+            _ if let Some(name) = named("param:") => Self::Param(name.to_owned()),
+            _ => {
+                let message = format!("`{text}` is not a key to hash by");
+                return Err(Fault::new(0..text.len(), message).help(
+                    "`client`, `tenant`, `ip`, `header:NAME`, `cookie:NAME` or `param:NAME`",
+                ));
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for HashKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ip => f.write_str("ip"),
+            Self::Client => f.write_str("client"),
+            Self::Tenant => f.write_str("tenant"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Param(name) => write!(f, "param:{name}"),
+        }
+    }
+}
+
+portcullis_core::written_as_text! {
+    HashKey: "hash-key", "`client`, `tenant`, `ip`, `header:NAME`, `cookie:NAME` or `param:NAME`",
+        "^(client|tenant|ip|header:.+|cookie:.+|param:.+)$";
 }
 
 /// The HTTP version that a backend is spoken to in.

@@ -23,7 +23,9 @@ mod tests;
 mod text;
 mod yaml;
 
-pub use backend::{Backend, BackendTls, Balance, Endpoint, Health, Protocol, ProxyVersion};
+pub use backend::{
+    Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion,
+};
 pub use forms::OneOrMany;
 pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
 pub use listener::{

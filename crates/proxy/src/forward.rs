@@ -17,7 +17,7 @@ use portcullis_core::policy::BodyUse;
 use portcullis_core::{BodyLength, Problem, Version, codes, websocket};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{Backend, HostHeader, Route};
-use portcullis_upstream::{EndpointIndex, InFlight, Tried};
+use portcullis_upstream::{Algorithm, Ask, EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::certificate;
@@ -87,10 +87,11 @@ pub(crate) async fn forward<C: Client>(
     let series = &active.backends[usize::from(backend.index)];
     let mut tried = Tried::default();
     let authority = slot.exchange.request.authority;
+    let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
     loop {
         let now = slot.exchange.now.mono;
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        let Some(index) = backend.balancer.pick(now, random, &tried) else {
+        let Some(index) = backend.balancer.pick(Ask { now, random, key }, &tried) else {
             return Err(refused(unavailable(slot)));
         };
         let endpoint = Arc::clone(backend.balancer.endpoint(index));
@@ -132,6 +133,9 @@ pub(crate) async fn forward<C: Client>(
             Ok(kind) => {
                 let waited = worker.shared.world.clock().mono().saturating_sub(now);
                 slot.trip.backend_time = Some(slot.trip.backend_time.unwrap_or_default() + waited);
+                if backend.balancer.algorithm() == Algorithm::Ewma {
+                    endpoint.answered(waited, now + waited);
+                }
                 if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
                     grant_websocket(slot, accept);
                 }

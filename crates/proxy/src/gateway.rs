@@ -162,7 +162,7 @@ impl Gateway {
         let Options { workers, world, registry, log, recent_bytes_max } = options;
         let workers = workers.max(1);
         let sockets = bind(&snapshot, &HashMap::new())?;
-        adopt_health(&snapshot, world.clock().mono());
+        adopt_endpoints(&snapshot, false, world.clock().mono());
         let active = Arc::new(Active::new(snapshot, sockets, &registry));
         let (inboxes, outlets): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(HANDED_MAX)).unzip();
@@ -200,7 +200,7 @@ impl Gateway {
         let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
         let old = Arc::clone(&self.shared.active.borrow());
         let sockets = bind(&snapshot, &old.sockets)?;
-        adopt_health(&snapshot, self.shared.world.clock().mono());
+        adopt_endpoints(&snapshot, true, self.shared.world.clock().mono());
         let directory = Arc::clone(&snapshot.directory);
         let active = Arc::new(Active::new(snapshot, sockets, &self.shared.registry));
         self.shared.active.send_replace(Arc::clone(&active));
@@ -299,10 +299,11 @@ impl Drop for Gateway {
     }
 }
 
-fn adopt_health(snapshot: &Snapshot, now: Duration) {
+fn adopt_endpoints(snapshot: &Snapshot, later: bool, now: Duration) {
     for backend in &snapshot.backends {
         let settings = backend.health.as_ref().map(|probe| &probe.settings);
         for member in backend.balancer.members() {
+            member.endpoint.adopt(later, now);
             member.endpoint.adopt_health(settings, now);
         }
     }

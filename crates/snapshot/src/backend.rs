@@ -1,8 +1,10 @@
 //! A backend as the data plane needs it: endpoints, how to choose, how to connect.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_core::{Exchange, Known};
 use portcullis_upstream::{Balancer, Capacity, EndpointIndex, HealthSettings};
 
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Backend {
     /// What all workers together hold; outlives reloads.
     pub capacity: Arc<Capacity>,
     pub health: Option<HealthProbe>,
+    /// What the balancer goes by, where it hashes.
+    pub hash: Option<HashKey>,
     pub host: HostHeader,
     /// For the endpoints with [`EndpointAddress::https`].
     pub tls: Option<BackendTls>,
@@ -36,6 +40,52 @@ pub struct Backend {
     pub forwarded: bool,
     /// Whether it is told the client's certificate (RFC 9440).
     pub forward_certificate: bool,
+}
+
+/// What requests are hashed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    Ip,
+    /// The verified client.
+    Client,
+    Tenant,
+    /// By its lower-case name.
+    Header(Box<str>),
+    Cookie(Box<str>),
+    /// What the route's template captured.
+    Param(Box<str>),
+}
+
+impl HashKey {
+    /// A hash of the request's value; `None` if it has none.
+    #[must_use]
+    pub fn of(&self, exchange: &Exchange) -> Option<u64> {
+        let identity = exchange.identity.as_ref();
+        match self {
+            Self::Ip => Some(match exchange.client_ip.to_canonical() {
+                IpAddr::V4(address) => fnv(&address.octets()),
+                IpAddr::V6(address) => fnv(&address.octets()[..8]),
+            }),
+            Self::Client => identity.map(|identity| fnv(identity.key.as_bytes())),
+            Self::Tenant => identity?.tenant.as_ref().map(|tenant| fnv(tenant.as_bytes())),
+            Self::Header(name) => exchange.request.fields.get(name.as_bytes()).map(fnv),
+            Self::Param(name) => exchange.param(name).map(fnv),
+            Self::Cookie(name) => {
+                let fields = exchange.request.fields.known_all(Known::Cookie);
+                let mut pairs = fields.flat_map(|field| field.split(|byte| *byte == b';'));
+                pairs.find_map(|pair| {
+                    pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(fnv)
+                })
+            }
+        }
+    }
+}
+
+/// FNV-1a. The table of endpoints mixes it.
+fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The HTTP version spoken to an endpoint.

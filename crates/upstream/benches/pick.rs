@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::{
-    Algorithm, Balancer, Endpoint, HealthSettings, Member, Outcome, Split, Tried,
+    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Member, Outcome, Split, Tried,
 };
 
 const NOW: Duration = Duration::from_secs(1);
@@ -36,7 +36,9 @@ fn pick(c: &mut Criterion) {
             let mut mix = Mix::new(1);
             c.bench_function(&format!("{name}_{down}_down"), |b| {
                 b.iter(|| {
-                    let index = balancer.pick(NOW, mix.next(), &Tried::NONE).unwrap();
+                    let index = balancer
+                        .pick(Ask { now: NOW, random: mix.next(), key: None }, &Tried::NONE)
+                        .unwrap();
                     let flying = balancer.endpoint(index).start_request();
                     black_box(&flying);
                 });

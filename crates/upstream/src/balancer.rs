@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::endpoint::{Endpoint, Rank};
+use crate::maglev::Maglev;
 use crate::mix::{Mix, scale};
 use crate::schedule;
 use crate::tried::Tried;
@@ -30,6 +31,23 @@ pub enum Algorithm {
     /// Of two drawn by weight the one with fewer requests in flight for its weight.
     #[default]
     LeastRequests,
+    /// Of two drawn by weight the one with less to do: requests in flight, times how long they
+    /// have taken lately (peak EWMA).
+    Ewma,
+    /// The same one for the same key, unless it has a quarter more to do than its share (Mirrokni,
+    /// Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018). Without a key as
+    /// `LeastRequests`.
+    Hash,
+}
+
+/// What a choice depends on beside the endpoints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask {
+    pub now: Duration,
+    /// Spread over all of `u64`.
+    pub random: u64,
+    /// A hash of what [`Algorithm::Hash`] goes by.
+    pub key: Option<u64>,
 }
 
 /// An endpoint and its weight in one backend; weight 0 takes no requests.
@@ -71,6 +89,10 @@ pub struct Balancer {
     turns: Box<[u16]>,
     /// How many members have a weight.
     weighted: u32,
+    /// Only for [`Algorithm::Hash`].
+    keys: Option<Maglev>,
+    /// An endpoint that is new, or back, gets its share only after this time.
+    slow_start: Duration,
     cursor: Cursor,
     /// Turns of endpoints that could not take them, handed to the others.
     spilled: Cursor,
@@ -98,11 +120,16 @@ impl Balancer {
             return Err(EndpointsTooMany(members.len()));
         }
         let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
+        let keys = (algorithm == Algorithm::Hash).then(|| {
+            Maglev::new(members.iter().map(|member| (member.endpoint.url(), member.weight)))
+        });
         let weighted = weights.iter().filter(|weight| **weight > 0).count() as u32;
         Ok(Self {
             algorithm,
             turns: schedule::turns(&weights),
             weighted,
+            keys,
+            slow_start: Duration::ZERO,
             members: members.into(),
             cursor: Cursor::default(),
             spilled: Cursor::default(),
@@ -124,19 +151,26 @@ impl Balancer {
         &self.members[index.get()].endpoint
     }
 
-    /// The endpoint for the next attempt, never one in `tried`. `random` is spread over all of
-    /// `u64`. `None`: nothing in service is left to try.
+    /// The same, whose new endpoints start slowly.
+    #[must_use]
+    pub fn slow_start(self, slow_start: Duration) -> Self {
+        Self { slow_start, ..self }
+    }
+
+    /// The endpoint for the next attempt, never one in `tried`. `None`: nothing in service is left
+    /// to try.
     ///
     /// The endpoint counts the request only from [`Endpoint::start_request`] on.
     #[must_use]
-    pub fn pick(&self, now: Duration, random: u64, tried: &Tried) -> Option<EndpointIndex> {
-        let mut random = random;
+    pub fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        let Ask { now, mut random, key } = ask;
         // Another worker may take an endpoint's one trial between the choice and the claim. Then
         // it ranks lower, and the next choice sees that.
         for _ in 0..4 {
-            let index = match self.algorithm {
-                Algorithm::RoundRobin => self.in_turn(now, tried)?,
-                Algorithm::LeastRequests => self.least_requests(now, random, tried)?,
+            let index = match (self.algorithm, &self.keys, key) {
+                (Algorithm::RoundRobin, ..) => self.in_turn(now, tried)?,
+                (Algorithm::Hash, Some(keys), Some(key)) => self.by_key(keys, key, now, tried)?,
+                _ => self.of_two(now, random, tried)?,
             };
             let endpoint = self.endpoint(index);
             if endpoint.rank(now) != Rank::Good || endpoint.claim(now) {
@@ -147,17 +181,64 @@ impl Balancer {
         self.in_turn(now, tried)
     }
 
+    /// The first in the key's order that may be given and is not overloaded.
+    fn by_key(
+        &self,
+        keys: &Maglev,
+        key: u64,
+        now: Duration,
+        tried: &Tried,
+    ) -> Option<EndpointIndex> {
+        let home = EndpointIndex(keys.order(key).next()?);
+        if self.is_ready(home, now, tried, key) && self.has_room(home) {
+            return Some(home);
+        }
+        let level = self.level(now, tried)?;
+        // Repetitions are frequent among few members and rare among many.
+        let steps = 16 + self.weighted as usize * 8;
+        let admitted = |index: &EndpointIndex| {
+            !tried.contains(*index) && self.endpoint(*index).rank(now) <= level.worst
+        };
+        let order = || keys.order(key).take(steps).map(EndpointIndex).filter(admitted);
+        // One that is full or that starts slowly has had its chance.
+        let home_has_had_its = self.is_good(home, now, tried);
+        order()
+            .filter(|index| !(home_has_had_its && *index == home))
+            .find(|index| self.has_room(*index))
+            .or_else(|| order().next())
+            .or_else(|| self.at(scale(key, level.weight), level.worst, now, tried, None))
+    }
+
+    /// Whether one request more leaves it within a quarter more than its share.
+    fn has_room(&self, index: EndpointIndex) -> bool {
+        let member = &self.members[index.get()];
+        let flying = u64::from(member.endpoint.in_flight());
+        if flying == 0 {
+            return true;
+        }
+        let (mut all, mut weights) = (1, 0);
+        for (_, member) in self.candidates() {
+            all += u64::from(member.endpoint.in_flight());
+            weights += u64::from(member.weight);
+        }
+        let share = all * u64::from(member.weight);
+        (flying + 1) * weights * 4 < share * 5 + weights * 4
+    }
+
     fn in_turn(&self, now: Duration, tried: &Tried) -> Option<EndpointIndex> {
         if self.turns.is_empty() {
             return None;
         }
-        let turn = self.cursor.0.fetch_add(1, Relaxed) % self.turns.len() as u64;
+        let count = self.cursor.0.fetch_add(1, Relaxed);
+        let turn = count % self.turns.len() as u64;
         let index = EndpointIndex(self.turns[turn as usize]);
-        if self.is_good(index, now, tried) {
+        // Multiples of the golden ratio fill the unit interval evenly.
+        if self.is_ready(index, now, tried, count.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             return Some(index);
         }
         let level = self.level(now, tried)?;
-        if !tried.contains(index) && self.endpoint(index).rank(now) <= level.worst {
+        let slow = self.is_good(index, now, tried);
+        if !slow && !tried.contains(index) && self.endpoint(index).rank(now) <= level.worst {
             return Some(index);
         }
         // Multiples of the golden ratio fill the unit interval evenly, in whatever order the
@@ -167,10 +248,11 @@ impl Balancer {
         self.at(scale(point, level.weight), level.worst, now, tried, None)
     }
 
-    fn least_requests(&self, now: Duration, random: u64, tried: &Tried) -> Option<EndpointIndex> {
+    fn of_two(&self, now: Duration, random: u64, tried: &Tried) -> Option<EndpointIndex> {
         let mut mix = Mix::new(random);
         let drawn = self.draw(&mut mix)?;
-        let mut first = Some(drawn).filter(|drawn| self.is_good(*drawn, now, tried));
+        let chance = mix.next();
+        let mut first = Some(drawn).filter(|drawn| self.is_ready(*drawn, now, tried, chance));
         if let Some(first) = first {
             if self.weighted == 1 {
                 return Some(first);
@@ -178,8 +260,9 @@ impl Balancer {
             // A heavy member is drawn twice often enough; a few draws settle most cases.
             for _ in 0..4 {
                 let second = self.draw(&mut mix)?;
-                if second != first && self.is_good(second, now, tried) {
-                    return Some(self.less_busy(first, second));
+                let chance = mix.next();
+                if second != first && self.is_ready(second, now, tried, chance) {
+                    return Some(self.less_busy(first, second, now));
                 }
             }
         }
@@ -192,13 +275,23 @@ impl Balancer {
         let first = first?;
         let rest = level.weight.saturating_sub(u64::from(self.members[first.get()].weight));
         let second = self.at(mix.below(rest), level.worst, now, tried, Some(first));
-        Some(second.map_or(first, |second| self.less_busy(first, second)))
+        Some(second.map_or(first, |second| self.less_busy(first, second, now)))
     }
 
     /// The first, unless the second has less to do for its weight. Equals go to the first, which
     /// was drawn by weight: so idle endpoints share by weight.
-    fn less_busy(&self, first: EndpointIndex, second: EndpointIndex) -> EndpointIndex {
+    fn less_busy(
+        &self,
+        first: EndpointIndex,
+        second: EndpointIndex,
+        now: Duration,
+    ) -> EndpointIndex {
         let (a, b) = (&self.members[first.get()], &self.members[second.get()]);
+        if self.algorithm == Algorithm::Ewma {
+            let cost_a = a.endpoint.cost(now) * f64::from(b.weight);
+            let cost_b = b.endpoint.cost(now) * f64::from(a.weight);
+            return if cost_b < cost_a { second } else { first };
+        }
         let load_a = u64::from(a.endpoint.in_flight()) * u64::from(b.weight);
         let load_b = u64::from(b.endpoint.in_flight()) * u64::from(a.weight);
         if load_b < load_a { second } else { first }
@@ -211,6 +304,15 @@ impl Balancer {
 
     fn is_good(&self, index: EndpointIndex, now: Duration, tried: &Tried) -> bool {
         !tried.contains(index) && self.endpoint(index).rank(now) == Rank::Good
+    }
+
+    /// Good, and not so new that this turn is for another; `chance` is spread over all of `u64`.
+    fn is_ready(&self, index: EndpointIndex, now: Duration, tried: &Tried, chance: u64) -> bool {
+        if !self.is_good(index, now, tried) {
+            return false;
+        }
+        let share = self.endpoint(index).share(self.slow_start, now);
+        share >= 1.0 || (chance as f64) < share * u64::MAX as f64
     }
 
     /// The best level that leaves something to choose, by a look at every member.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::health::{Check, Health, HealthSettings, Outcome, Transition};
+use crate::latency::Latency;
 use crate::passive::{Aside, Standing};
 
 /// What an operator has said about an endpoint at run time. It outlives reloads.
@@ -31,6 +32,10 @@ pub struct Endpoint {
     aside: Aside,
     connect_failures: AtomicU64,
     transitions: AtomicU64,
+    latency: Latency,
+    /// When it began to serve, or came back, in nanoseconds; 0 for one that always was there.
+    since: AtomicU64,
+    adopted: AtomicBool,
     url: Box<str>,
     check: Mutex<Check>,
 }
@@ -59,6 +64,9 @@ impl Endpoint {
             aside: Aside::default(),
             connect_failures: AtomicU64::new(0),
             transitions: AtomicU64::new(0),
+            latency: Latency::default(),
+            since: AtomicU64::new(0),
+            adopted: AtomicBool::new(false),
             url: url.into(),
             check: Mutex::new(Check::new(seed)),
         }
@@ -132,6 +140,41 @@ impl Endpoint {
         self.service.store(service as u8, Relaxed);
     }
 
+    /// To be called when the head of an answer is here, with the time since the request was sent.
+    pub fn answered(&self, took: Duration, now: Duration) {
+        self.latency.observe(took, now);
+    }
+
+    /// What a request more is expected to cost: nanoseconds, times the requests under way.
+    pub(crate) fn cost(&self, now: Duration) -> f64 {
+        let flying = f64::from(self.in_flight());
+        match self.latency.is_known() {
+            true => self.latency.decayed(now) * (flying + 1.0),
+            // Nobody knows it yet: one request at a time is to find out.
+            false => flying * 1e12,
+        }
+    }
+
+    /// How much of its share it gets: 1.0, or less in the time of `slow_start` after it came.
+    pub(crate) fn share(&self, slow_start: Duration, now: Duration) -> f64 {
+        /// So that it begins at all.
+        const LEAST: f64 = 0.1;
+        let since = self.since.load(Relaxed);
+        if since == 0 || slow_start.is_zero() {
+            return 1.0;
+        }
+        let age = (now.as_nanos() as u64).saturating_sub(since) as f64;
+        (age / slow_start.as_nanos() as f64).clamp(LEAST, 1.0)
+    }
+
+    /// It is in the snapshot that begins to serve. `later` says that others served before it, so
+    /// that one which is new among them is to start slowly.
+    pub fn adopt(&self, later: bool, now: Duration) {
+        if !self.adopted.swap(true, Relaxed) && later {
+            self.since.store(now.as_nanos() as u64, Relaxed);
+        }
+    }
+
     /// The checks of the snapshot that begins to serve; `None` when it has none. To be called for
     /// each of its endpoints at every swap, and not before: a snapshot that is compiled but never
     /// serves must not change how the serving one is checked.
@@ -173,6 +216,9 @@ impl Endpoint {
         self.usable.store(check.health() != Health::Down, Relaxed);
         if transition.is_some() {
             self.transitions.fetch_add(1, Relaxed);
+        }
+        if transition == Some(Transition::WentUp) {
+            self.since.store(now.as_nanos() as u64, Relaxed);
         }
         transition
     }

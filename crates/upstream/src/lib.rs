@@ -10,13 +10,15 @@ pub mod capacity;
 pub mod directory;
 pub mod endpoint;
 pub mod health;
+mod latency;
+mod maglev;
 pub mod mix;
 pub mod passive;
 mod schedule;
 pub mod split;
 pub mod tried;
 
-pub use balancer::{Algorithm, Balancer, EndpointIndex, EndpointsTooMany, Member};
+pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member};
 pub use capacity::{Capacity, Counter, Permit};
 pub use directory::Directory;
 pub use endpoint::{Endpoint, InFlight, Service};

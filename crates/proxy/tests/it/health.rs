@@ -68,6 +68,7 @@ backends:
   backend:
     endpoints: ["{}", "{}"]
     balance: round_robin
+    slow_start: off
     health: {{ path: /healthz, interval: 10s, timeout: 1h }}
 "#,
         one.backend.url(),

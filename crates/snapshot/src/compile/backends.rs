@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 
 use super::{Compiler, tls};
 use crate::backend::{
-    Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
+    Backend, BackendTls, EndpointAddress, HashKey, HealthProbe, HostHeader, Protocol, ProxyVersion,
 };
 
 /// Checks come at least this often while an endpoint's state is changing.
@@ -57,12 +57,15 @@ impl Compiler<'_, '_> {
             members.push(Member { endpoint: state, weight: endpoint.weight });
             endpoints.push(address);
         }
-        let algorithm = match written.balance {
+        let algorithm = match &written.balance.value {
             Balance::RoundRobin => Algorithm::RoundRobin,
             Balance::LeastRequests => Algorithm::LeastRequests,
+            Balance::Ewma => Algorithm::Ewma,
+            Balance::Hash(_) => Algorithm::Hash,
         };
+        let slow_start = written.slow_start.0.unwrap_or(Duration::ZERO);
         let balancer = match Balancer::new(algorithm, members) {
-            Ok(balancer) => balancer,
+            Ok(balancer) => balancer.slow_start(slow_start),
             Err(error) => {
                 self.push(Finding::error("too-many", named.span, resource, error.to_string()));
                 return None;
@@ -75,6 +78,7 @@ impl Compiler<'_, '_> {
             balancer,
             endpoints,
             health: written.health.as_ref().map(probe),
+            hash: hash_key(&written.balance),
             host: match &written.host {
                 portcullis_config::HostHeader::Preserve => HostHeader::Preserve,
                 portcullis_config::HostHeader::Backend => HostHeader::Endpoint,
@@ -237,6 +241,18 @@ fn address(endpoint: &Endpoint, server_name: Option<&str>, protocol: Protocol) -
         authority: authority.into(),
         server_name: ServerName::try_from(name).ok().filter(|_| url.https),
     }
+}
+
+fn hash_key(balance: &Balance) -> Option<HashKey> {
+    let Balance::Hash(key) = balance else { return None };
+    Some(match key {
+        portcullis_config::HashKey::Ip => HashKey::Ip,
+        portcullis_config::HashKey::Client => HashKey::Client,
+        portcullis_config::HashKey::Tenant => HashKey::Tenant,
+        portcullis_config::HashKey::Header(name) => HashKey::Header(name.as_str().into()),
+        portcullis_config::HashKey::Cookie(name) => HashKey::Cookie(name.as_str().into()),
+        portcullis_config::HashKey::Param(name) => HashKey::Param(name.as_str().into()),
+    })
 }
 
 fn probe(written: &Health) -> HealthProbe {

@@ -125,10 +125,8 @@ mod tests {
         let (router, _) = Router::compile(patterns, 2);
         let mut out = String::new();
         for examples in router.examples(patterns, 2) {
-            let texts: Vec<String> = examples
-                .iter()
-                .map(|example| format!("{} {example}", example.listener))
-                .collect();
+            let texts: Vec<String> =
+                examples.iter().map(|example| format!("{} {example}", example.listener)).collect();
             out += &texts.join(" | ");
             out.push('\n');
         }

@@ -6,6 +6,9 @@ use super::*;
 use crate::endpoint::{InFlight, Service};
 use crate::health::{HealthSettings, Outcome};
 
+const ALL: [Algorithm; 4] =
+    [Algorithm::RoundRobin, Algorithm::LeastRequests, Algorithm::Ewma, Algorithm::Hash];
+
 const NOW: Duration = Duration::from_secs(1_000);
 
 fn balancer(algorithm: Algorithm, weights: &[u32]) -> Balancer {
@@ -14,6 +17,10 @@ fn balancer(algorithm: Algorithm, weights: &[u32]) -> Balancer {
         weight: *weight,
     });
     Balancer::new(algorithm, members.collect()).unwrap()
+}
+
+fn ask(random: u64) -> Ask {
+    Ask { now: NOW, random, key: None }
 }
 
 fn take_down(endpoint: &Endpoint) {
@@ -27,7 +34,7 @@ fn picks(balancer: &Balancer, seed: u64, count: u32) -> Vec<u32> {
     let mut mix = Mix::new(seed);
     let mut seen = vec![0; balancer.members().len()];
     for _ in 0..count {
-        seen[balancer.pick(NOW, mix.next(), &Tried::NONE).unwrap().get()] += 1;
+        seen[balancer.pick(ask(mix.next()), &Tried::NONE).unwrap().get()] += 1;
     }
     seen
 }
@@ -84,7 +91,7 @@ fn load_settles_in_proportion_to_the_weights() {
         if flying.len() == 200 {
             flying.swap_remove(mix.below(200) as usize);
         }
-        let index = balancer.pick(NOW, mix.next(), &Tried::NONE).unwrap();
+        let index = balancer.pick(ask(mix.next()), &Tried::NONE).unwrap();
         flying.push(balancer.endpoint(index).start_request());
     }
     let held: Vec<u32> = balancer.members().iter().map(|m| m.endpoint.in_flight()).collect();
@@ -93,7 +100,7 @@ fn load_settles_in_proportion_to_the_weights() {
 
 #[test]
 fn below_half_healthy_all_are_used() {
-    for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
+    for algorithm in ALL {
         let balancer = balancer(algorithm, &[1; 4]);
         take_down(&balancer.members()[0].endpoint);
         take_down(&balancer.members()[1].endpoint);
@@ -107,7 +114,7 @@ fn below_half_healthy_all_are_used() {
 
 #[test]
 fn failed_connections_put_aside_at_most_half_and_never_bring_back_the_unhealthy() {
-    for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
+    for algorithm in ALL {
         let balancer = balancer(algorithm, &[1; 4]);
         let endpoint = |i: usize| &balancer.members()[i].endpoint;
         take_down(endpoint(0));
@@ -122,7 +129,7 @@ fn failed_connections_put_aside_at_most_half_and_never_bring_back_the_unhealthy(
 
 #[test]
 fn the_last_endpoint_is_used_whatever_is_held_against_it() {
-    for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
+    for algorithm in ALL {
         let balancer = balancer(algorithm, &[1]);
         let only = &balancer.members()[0].endpoint;
         only.connect_failed(NOW);
@@ -133,7 +140,7 @@ fn the_last_endpoint_is_used_whatever_is_held_against_it() {
 
 #[test]
 fn an_endpoint_whose_time_has_passed_is_tried_by_one_request() {
-    for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
+    for algorithm in ALL {
         let balancer = balancer(algorithm, &[1, 1]);
         let failed = &balancer.members()[0].endpoint;
         failed.connect_failed(NOW);
@@ -141,7 +148,7 @@ fn an_endpoint_whose_time_has_passed_is_tried_by_one_request() {
         let mut mix = Mix::new(77);
         let mut tried_it = 0;
         for _ in 0..200 {
-            let index = balancer.pick(later, mix.next(), &Tried::NONE).unwrap();
+            let index = balancer.pick(Ask { now: later, ..ask(mix.next()) }, &Tried::NONE).unwrap();
             tried_it += u32::from(index.0 == 0);
         }
         assert_eq!(tried_it, 1, "{algorithm:?}");
@@ -152,14 +159,14 @@ fn an_endpoint_whose_time_has_passed_is_tried_by_one_request() {
 
 #[test]
 fn what_the_operator_took_out_is_never_given() {
-    for algorithm in [Algorithm::RoundRobin, Algorithm::LeastRequests] {
+    for algorithm in ALL {
         let balancer = balancer(algorithm, &[1, 1, 0]);
         balancer.members()[0].endpoint.set_service(Service::Draining);
         assert_eq!(picks(&balancer, 1, 9), [0, 9, 0]);
         balancer.members()[1].endpoint.set_service(Service::Disabled);
-        assert_eq!(balancer.pick(NOW, 1, &Tried::NONE), None);
+        assert_eq!(balancer.pick(ask(1), &Tried::NONE), None);
     }
-    assert_eq!(balancer(Algorithm::RoundRobin, &[]).pick(NOW, 1, &Tried::NONE), None);
+    assert_eq!(balancer(Algorithm::RoundRobin, &[]).pick(ask(1), &Tried::NONE), None);
 }
 
 #[test]
@@ -170,7 +177,7 @@ fn workers_that_pick_at_once_still_take_turns_exactly() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..1_000 {
-                    let index = balancer.pick(NOW, 0, &Tried::NONE).unwrap();
+                    let index = balancer.pick(ask(0), &Tried::NONE).unwrap();
                     seen[index.get()].fetch_add(1, Relaxed);
                 }
             });
@@ -178,6 +185,93 @@ fn workers_that_pick_at_once_still_take_turns_exactly() {
     });
     let seen: Vec<u64> = seen.iter().map(|count| count.load(Relaxed)).collect();
     assert_eq!(seen, [2_000, 1_000, 1_000]);
+}
+
+#[test]
+fn a_key_stays_with_its_endpoint_and_goes_elsewhere_while_that_is_away() {
+    let balancer = balancer(Algorithm::Hash, &[1; 5]);
+    let of = |key| balancer.pick(Ask { key: Some(key), ..ask(key) }, &Tried::NONE).unwrap().get();
+    let homes: Vec<usize> = (0..1_000).map(of).collect();
+    assert_eq!(homes, (0..1_000).map(of).collect::<Vec<_>>());
+    take_down(&balancer.members()[2].endpoint);
+    for (key, home) in homes.iter().enumerate() {
+        let now = of(key as u64);
+        assert!(if *home == 2 { now != 2 } else { now == *home }, "key {key}: {home} {now}");
+    }
+}
+
+/// Everybody wants one endpoint; it gets no more than a quarter above its share.
+#[test]
+fn a_popular_key_does_not_overload_its_endpoint() {
+    let balancer = balancer(Algorithm::Hash, &[1; 4]);
+    let mut flying = Vec::new();
+    for _ in 0..400 {
+        let index = balancer.pick(Ask { key: Some(7), ..ask(0) }, &Tried::NONE).unwrap();
+        flying.push(balancer.endpoint(index).start_request());
+    }
+    let mut held: Vec<u32> = balancer.members().iter().map(|m| m.endpoint.in_flight()).collect();
+    held.sort_unstable();
+    assert_eq!(held[3], 125, "{held:?}");
+}
+
+/// A closed system in which one of four takes ten times as long: by latency it gets few requests.
+#[test]
+fn ewma_keeps_away_from_an_endpoint_that_answers_slowly() {
+    let seed = 31;
+    let mut shares = Vec::new();
+    for algorithm in [Algorithm::LeastRequests, Algorithm::Ewma] {
+        let balancer = balancer(algorithm, &[1; 4]);
+        let mut mix = Mix::new(seed);
+        // (ends at, index, took)
+        let mut flying: Vec<(u64, usize, u64, InFlight)> = Vec::new();
+        let mut seen = [0_u32; 4];
+        for micros in (0..2_000_000_u64).step_by(500) {
+            let now = NOW + Duration::from_micros(micros);
+            flying.retain(|(end, index, took, _)| {
+                let over = *end <= micros;
+                if over {
+                    let endpoint = &balancer.members()[*index].endpoint;
+                    endpoint.answered(Duration::from_micros(*took), now);
+                }
+                !over
+            });
+            let index = balancer.pick(Ask { now, ..ask(mix.next()) }, &Tried::NONE).unwrap();
+            let took = if index.0 == 3 { 10_000 } else { 1_000 };
+            seen[index.get()] += 1;
+            let request = balancer.endpoint(index).start_request();
+            flying.push((micros + took, index.get(), took, request));
+        }
+        shares.push(f64::from(seen[3]) / f64::from(seen.iter().sum::<u32>()));
+    }
+    assert!(shares[1] < 0.03 && shares[1] * 3.0 < shares[0], "seed {seed}: {shares:?}");
+}
+
+#[test]
+fn what_is_new_starts_slowly() {
+    for algorithm in ALL {
+        let balancer = balancer(algorithm, &[1; 4]).slow_start(Duration::from_secs(30));
+        let new = &balancer.members()[1].endpoint;
+        balancer.members().iter().enumerate().for_each(|(i, m)| m.endpoint.adopt(i == 1, NOW));
+        let share = |after: u64| {
+            let now = NOW + Duration::from_secs(after);
+            let mut mix = Mix::new(after);
+            let mut count = 0;
+            for _ in 0..8_000 {
+                let key = (algorithm == Algorithm::Hash).then(|| mix.next());
+                let ask = Ask { now, random: mix.next(), key };
+                let index = balancer.pick(ask, &Tried::NONE).unwrap();
+                balancer.endpoint(index).answered(Duration::from_millis(1), now);
+                count += u32::from(index.0 == 1);
+            }
+            f64::from(count) / 2_000.0
+        };
+        let (first, half, full) = (share(0), share(15), share(30));
+        // Where nobody is ready the turn is given by weight, to the new one as well.
+        assert!(first < 0.35, "{algorithm:?}: {first}");
+        assert!((0.35..0.75).contains(&half), "{algorithm:?}: {half}");
+        assert!((0.85..1.15).contains(&full), "{algorithm:?}: {full}");
+        assert_eq!(new.url(), "http://1");
+    }
 }
 
 #[test]
@@ -193,11 +287,11 @@ proptest! {
     #[test]
     fn retries_visit_everything_in_service_once(
         seed: u64,
-        least: bool,
+        algorithm in prop::sample::select(ALL.to_vec()),
+        key: Option<u64>,
         // (weight, down, aside, out of service, in flight)
         states in prop::collection::vec((0_u32..4, any::<bool>(), any::<bool>(), any::<bool>(), 0_u32..3), 0..8),
     ) {
-        let algorithm = if least { Algorithm::LeastRequests } else { Algorithm::RoundRobin };
         let weights: Vec<u32> = states.iter().map(|state| state.0).collect();
         let balancer = balancer(algorithm, &weights);
         let mut flying = Vec::new();
@@ -214,7 +308,7 @@ proptest! {
         let mut mix = Mix::new(seed);
         let mut tried = Tried::NONE;
         let mut order = Vec::new();
-        while let Some(index) = balancer.pick(NOW, mix.next(), &tried) {
+        while let Some(index) = balancer.pick(Ask { key, ..ask(mix.next()) }, &tried) {
             prop_assert!(!tried.contains(index), "seed {seed}: {index:?} again after {order:?}");
             prop_assert!(tried.insert(index));
             order.push(index.get());
