@@ -1,7 +1,7 @@
 //! The `Cookie` field (RFC 6265 §5.4), for credentials that browsers keep.
 //!
-//! HTTP/2 may bring it in pieces, and nothing says that a name stands there once. Writing cookies is
-//! the business of whoever has some.
+//! HTTP/2 may bring it in pieces, and nothing says that a name stands there once. Writing cookies
+//! is the business of whoever has some.
 
 use portcullis_core::head::Field;
 use portcullis_core::{Known, RequestHead, Span};

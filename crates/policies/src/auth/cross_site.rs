@@ -3,8 +3,8 @@
 //! A cookie goes along with every request, whoever's page began it. So where the credential came in
 //! one, a request that may change something, or that opens a WebSocket (which no preflight
 //! precedes), has to come from a page of its own origin. The browser says so in `Origin` and
-//! `Sec-Fetch-Site`, which no page can write. Credentials that a page has to put into a field itself
-//! need none of this.
+//! `Sec-Fetch-Site`, which no page can write. Credentials that a page has to put into a field
+//! itself need none of this.
 
 use http::Method;
 use portcullis_core::decode::Spanned;
@@ -126,8 +126,8 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Whether it may become something else than an exchange: HTTP/1.1 says so in `Upgrade`; a WebSocket
-/// of HTTP/2 is a GET here, and known by its version.
+/// Whether it may become something else than an exchange: HTTP/1.1 says so in `Upgrade`; a
+/// WebSocket of HTTP/2 is a GET here, and known by its version.
 pub(crate) fn upgrades(request: &RequestHead) -> bool {
     request.fields.known(Known::Upgrade).is_some()
         || request.fields.get(b"sec-websocket-version").is_some()
