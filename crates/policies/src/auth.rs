@@ -5,13 +5,12 @@
 //! so that a slowed address costs nothing.
 
 pub mod api_keys;
-#[allow(dead_code, reason = "its users come one by one")]
 pub(crate) mod cookies;
-#[allow(dead_code, reason = "its users come one by one")]
 pub(crate) mod cross_site;
 pub(crate) mod forward;
 pub(crate) mod jwt;
 pub(crate) mod mtls;
+pub(crate) mod oidc;
 
 use std::sync::Arc;
 

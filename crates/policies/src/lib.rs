@@ -47,6 +47,7 @@ pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::forward::Forward>(),
     Entry::auth::<auth::jwt::Jwt>(),
     Entry::auth::<auth::mtls::Mtls>(),
+    Entry::auth::<auth::oidc::Oidc>(),
 ];
 
 /// One entry of `limits:`.
@@ -67,7 +68,10 @@ mod tests {
 
     /// What the examples refer to.
     fn world() -> World {
-        World::default().file("partners.yaml", "[]")
+        World::default()
+            .file("partners.yaml", "[]")
+            .file("shop.secret", "a secret of the test")
+            .file("cookie.key", [7; 32])
     }
 
     fn entries() -> Vec<(&'static str, &'static str)> {

@@ -1,7 +1,7 @@
 //! What a browser does for the page of another site, with a credential that it sends by itself.
 //!
-//! A cookie goes along with every request, whoever's page began it. So where the credential came in
-//! one, a request that may change something, or that opens a WebSocket (which no preflight
+//! A cookie goes along with every request, whoever's page began it. So where the credential came
+//! in one, a request that may change something, or that opens a WebSocket (which no preflight
 //! precedes), has to come from a page of its own origin. The browser says so in `Origin` and
 //! `Sec-Fetch-Site`, which no page can write. Credentials that a page has to put into a field
 //! itself need none of this.

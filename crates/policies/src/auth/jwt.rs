@@ -4,6 +4,7 @@
 //! until it expires. The algorithm and the key come from the configuration and
 //! the issuer's key set; of the token only its key id chooses among those.
 
+mod id_token;
 mod keys;
 mod remembered;
 mod settings;
@@ -21,10 +22,12 @@ use portcullis_core::{Exchange, Known, Now, Problem, RequestHead, Services, Span
 
 use super::{Checked, after_scheme, refuse, told};
 use keys::KeySet;
-use remembered::{Found, Remembered};
 use source::Keys;
 use token::{Header, IssuerHint, Rules};
 
+pub(super) use id_token::{Expected, IdTokens, Refusal, Taken};
+pub(super) use remembered::{Found, Remembered};
+pub(super) use settings::Claim;
 pub(crate) use settings::Jwt;
 
 const SCHEME: &str = "Bearer";

@@ -35,6 +35,7 @@ pub(crate) struct Scripted {
     asked: RefCell<Vec<String>>,
     /// All of what was sent, in order.
     sent: RefCell<Vec<Fetch>>,
+    drawn: Cell<u64>,
     gate: Rc<Gate>,
 }
 
@@ -54,6 +55,7 @@ impl Default for Scripted {
             answers: RefCell::default(),
             asked: RefCell::default(),
             sent: RefCell::default(),
+            drawn: Cell::default(),
             gate: Rc::default(),
         }
     }
@@ -93,8 +95,14 @@ impl Services for Scripted {
         self.now.get()
     }
 
+    /// Bytes that are no two times the same.
     fn random(&self, into: &mut [u8]) {
+        let drawn = self.drawn.get();
+        self.drawn.set(drawn + 1);
         into.fill(7);
+        for (to, from) in into.iter_mut().zip(drawn.to_le_bytes()) {
+            *to ^= from;
+        }
     }
 
     fn fetch(&self, fetch: Fetch) -> LocalFuture<'_, Result<Fetched, Unavailable>> {

@@ -24,7 +24,7 @@ const UNSEEDED: [u64; 2] = [0; 2];
 const PURPOSE: u64 = 0x746f_6b65_6e73;
 
 #[derive(Debug)]
-pub(super) struct Remembered {
+pub(in crate::auth) struct Remembered {
     secret: Secret,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -45,19 +45,19 @@ struct Entry {
     bytes: usize,
 }
 
-pub(super) enum Found {
+pub(in crate::auth) enum Found {
     Good(Arc<Identity>),
     Expired,
     Nothing,
 }
 
 impl Remembered {
-    pub(super) fn new(secret: Secret) -> Self {
+    pub(in crate::auth) fn new(secret: Secret) -> Self {
         let shard = || Mutex::new(Shard { table: Table::new(UNSEEDED), bytes: 0 });
         Self { secret, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
-    pub(super) fn hash(&self, token: &[u8], services: &dyn Services) -> u128 {
+    pub(in crate::auth) fn hash(&self, token: &[u8], services: &dyn Services) -> u128 {
         let mut hasher = self.secret.hasher(services, PURPOSE);
         hasher.text(token);
         hasher.finish()
@@ -69,7 +69,7 @@ impl Remembered {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn find(&self, hash: u128, version: u64, wall: Duration) -> Found {
+    pub(in crate::auth) fn find(&self, hash: u128, version: u64, wall: Duration) -> Found {
         let mut shard = self.shard(hash);
         let Some(slot) = shard.table.find(hash) else { return Found::Nothing };
         let entry = shard.table.get(slot);
@@ -85,7 +85,7 @@ impl Remembered {
         Found::Good(identity)
     }
 
-    pub(super) fn insert(
+    pub(in crate::auth) fn insert(
         &self,
         hash: u128,
         bytes: usize,
@@ -108,7 +108,7 @@ impl Remembered {
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::auth) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().table.len()).sum()
     }
 }

@@ -83,7 +83,7 @@ fn default_refresh() -> PositiveDuration {
 /// An algorithm of RFC 7518 or RFC 8037 that needs no shared secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-enum Signature {
+pub(super) enum Signature {
     Rs256,
     Rs384,
     Rs512,
@@ -97,7 +97,7 @@ enum Signature {
 }
 
 impl Signature {
-    const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -109,7 +109,7 @@ impl Signature {
         Self::EdDsa,
     ];
 
-    const fn algorithm(self) -> Algorithm {
+    pub(super) const fn algorithm(self) -> Algorithm {
         match self {
             Self::Rs256 => Algorithm::RS256,
             Self::Rs384 => Algorithm::RS384,
@@ -126,7 +126,7 @@ impl Signature {
 
 /// `claim:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Claim(ClaimPath);
+pub(in crate::auth) struct Claim(pub(super) ClaimPath);
 
 impl FromStr for Claim {
     type Err = Fault;

@@ -188,7 +188,9 @@ impl Rules {
         Ok(Accepted { identity, usable_until: expires.saturating_add(self.clock_skew) })
     }
 
-    fn identity(&self, claims: Claims) -> Result<Identity, &'static str> {
+    /// # Errors
+    /// For the log.
+    pub(super) fn identity(&self, claims: Claims) -> Result<Identity, &'static str> {
         let mut identity = Identity { claims, ..Identity::default() };
         let client = match &self.client {
             Some(path) => text(identity.claim(path)),
@@ -213,7 +215,7 @@ impl Rules {
 }
 
 /// `NumericDate` (RFC 7519 §2): seconds since 1970, which may have a fraction.
-fn seconds(value: &Value) -> Option<Duration> {
+pub(super) fn seconds(value: &Value) -> Option<Duration> {
     match value.as_u64() {
         Some(whole) => Some(Duration::from_secs(whole)),
         None => value.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
