@@ -5,9 +5,11 @@
 //! so that a slowed address costs nothing.
 
 pub mod api_keys;
+mod confirmation;
 pub(crate) mod cookies;
 pub(crate) mod cross_site;
 pub(crate) mod forward;
+pub(crate) mod introspection;
 pub(crate) mod jwt;
 pub(crate) mod mtls;
 pub(crate) mod oidc;

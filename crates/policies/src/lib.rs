@@ -45,6 +45,7 @@ pub const ALL: &[Entry<dyn Policy>] = &[
 pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::api_keys::ApiKeys>(),
     Entry::auth::<auth::forward::Forward>(),
+    Entry::auth::<auth::introspection::Introspection>(),
     Entry::auth::<auth::jwt::Jwt>(),
     Entry::auth::<auth::mtls::Mtls>(),
     Entry::auth::<auth::oidc::Oidc>(),
@@ -72,6 +73,7 @@ mod tests {
             .file("partners.yaml", "[]")
             .file("shop.secret", "a secret of the test")
             .file("cookie.key", [7; 32])
+            .file("gateway.secret", "a secret")
     }
 
     fn entries() -> Vec<(&'static str, &'static str)> {

@@ -12,3 +12,4 @@ pub(crate) mod discovery;
 pub(crate) mod endpoint;
 pub(crate) mod form;
 pub(crate) mod hidden;
+pub(crate) mod kept;

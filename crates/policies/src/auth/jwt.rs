@@ -4,6 +4,7 @@
 //! until it expires. The algorithm and the key come from the configuration and
 //! the issuer's key set; of the token only its key id chooses among those.
 
+mod answers;
 mod id_token;
 mod keys;
 mod remembered;
@@ -25,10 +26,11 @@ use keys::KeySet;
 use source::Keys;
 use token::{Header, IssuerHint, Rules};
 
+pub(super) use answers::{MEDIA_TYPE, Naming, SignedAnswers, is_among, time};
 pub(super) use id_token::{Expected, IdTokens, Refusal, Taken};
 pub(super) use remembered::{Found, Remembered};
-pub(super) use settings::Claim;
 pub(crate) use settings::Jwt;
+pub(super) use settings::{Claim, Names};
 
 const SCHEME: &str = "Bearer";
 /// Longer tokens are refused unread; a head may be 64 KiB.
@@ -45,14 +47,14 @@ struct Compiled {
 
 /// Values of `WWW-Authenticate` (RFC 6750 §3).
 #[derive(Debug)]
-struct Challenges {
-    missing: String,
-    invalid: String,
-    expired: String,
+pub(super) struct Challenges {
+    pub(super) missing: String,
+    pub(super) invalid: String,
+    pub(super) expired: String,
 }
 
 impl Challenges {
-    fn new(realm: &str) -> Self {
+    pub(super) fn new(realm: &str) -> Self {
         let realm: String = realm.chars().filter(|c| *c != '"' && *c != '\\').collect();
         let missing = format!("Bearer realm=\"{realm}\"");
         let invalid = format!("{missing}, error=\"invalid_token\"");

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Requests to one endpoint at once, over all workers.
-const IN_FLIGHT_MAX: u32 = 128;
+const IN_FLIGHT_MAX: u32 = 512;
 /// Failures in a row that open it.
 const FAILURES_MAX: u32 = 5;
 /// How long it stays open the first time; doubles each time the trial fails.

@@ -80,6 +80,11 @@ impl Scripted {
         self.asked.take()
     }
 
+    /// How many requests there were since they were last taken by [`Self::sent`].
+    pub(crate) fn len(&self) -> usize {
+        self.sent.borrow().len()
+    }
+
     /// The requests since the last call.
     pub(crate) fn sent(&self) -> Vec<Fetch> {
         self.sent.take()

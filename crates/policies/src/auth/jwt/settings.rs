@@ -151,7 +151,7 @@ written_as_text! {
 
 /// One name, or a list of at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Names(Vec<String>);
+pub(in crate::auth) struct Names(pub(in crate::auth) Vec<String>);
 
 impl JsonSchema for Names {
     fn inline_schema() -> bool {
