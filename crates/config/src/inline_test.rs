@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use portcullis_core::calendar::Time;
 use portcullis_core::decode::{Entries, Fault, Spanned, short_or_long};
 use portcullis_core::node::{Node, SourceSpan, Value};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -22,6 +23,8 @@ pub struct InlineTest {
     pub request: TestRequest,
     /// The address the request comes from. `None`: 192.0.2.1, which is nobody's.
     pub from: Option<std::net::IpAddr>,
+    /// When it comes. `None`: now.
+    pub at: Option<Time>,
     /// Who sends it; `None`: nobody in particular, without a credential.
     pub caller: Option<Caller>,
     pub headers: Vec<(String, String)>,
@@ -54,9 +57,44 @@ pub struct Caller {
     /// Default: none.
     #[serde(default)]
     pub scopes: Vec<String>,
+    /// Roles, as the claim `roles`. Default: none.
+    #[serde(default)]
+    pub roles: Vec<String>,
     /// Claims of the token, by name. Default: none.
     #[serde(default)]
     pub claims: Entries<Node>,
+    /// The certificate that the client has presented and the listener has accepted. Default: none.
+    #[serde(default)]
+    pub certificate: Option<TestCertificate>,
+}
+
+impl Caller {
+    fn of(auth: Spanned<Name>) -> Self {
+        Self {
+            auth,
+            client: None,
+            tenant: None,
+            scopes: Vec::new(),
+            roles: Vec::new(),
+            claims: Entries::default(),
+            certificate: None,
+        }
+    }
+}
+
+/// What a client's certificate says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestCertificate {
+    /// DNS names. Default: none.
+    #[serde(default)]
+    pub dns: Vec<String>,
+    /// URIs, a SPIFFE ID among them. Default: none.
+    #[serde(default)]
+    pub uri: Vec<String>,
+    /// The subject, as in RFC 4514. Default: none.
+    #[serde(default)]
+    pub subject: String,
 }
 
 /// What must come of a test's request. Every part that is written must hold.
@@ -79,7 +117,7 @@ pub struct Expect {
     pub problem: Option<Spanned<String>>,
 }
 
-/// One test: `GET https://… [as NAME [with scopes a,b]] => 401|ROUTE`, or a map.
+/// One test: `GET https://… [as NAME [with scopes a,b roles r tenant t]] => 401|ROUTE`, or a map.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongTest {
@@ -88,8 +126,11 @@ struct LongTest {
     /// The address the request comes from. Default: `192.0.2.1`.
     #[serde(default)]
     from: Option<Spanned<String>>,
+    /// When it comes: `2026-11-24T12:00:00Z`. Default: now.
+    #[serde(default)]
+    at: Option<Time>,
     /// Whose accepted credential it presents: an `auth` entry, or a map with `auth`, `client`,
-    /// `tenant`, `scopes`, `claims`. Default: none is presented.
+    /// `tenant`, `scopes`, `roles`, `claims`, `certificate`. Default: none is presented.
     #[serde(default, rename = "as")]
     caller: Option<CallerForms>,
     /// Header fields of the request.
@@ -105,12 +146,14 @@ struct CallerForms(Caller);
 #[derive(Clone, Debug)]
 struct ExpectForms(Expect);
 
-/// `GET https://… [as NAME [with scopes a,b]] => 401|route`.
+/// `GET https://… [as NAME [with scopes a,b roles r tenant t]] => 401|route`.
 #[derive(Clone, Debug)]
 pub(crate) struct ShortTest {
     request: TestRequest,
     auth: Option<(Name, Range<usize>)>,
     scopes: Vec<String>,
+    roles: Vec<String>,
+    tenant: Option<String>,
     expect: (String, Range<usize>),
 }
 
@@ -131,7 +174,7 @@ impl FromStr for ShortTest {
         };
         let request = TestRequest::of(text, method, url)?;
         let mut auth = None;
-        let mut scopes = Vec::new();
+        let mut with = With::default();
         while let Some(word) = words.next() {
             match &text[word.clone()] {
                 "as" if auth.is_none() => {
@@ -141,13 +184,13 @@ impl FromStr for ShortTest {
                     let parsed = text[name.clone()].parse::<Name>();
                     auth = Some((parsed.map_err(|fault| fault.shifted(name.start))?, name));
                 }
-                "with" if auth.is_some() && scopes.is_empty() => {
-                    let list = words.next().filter(|word| &text[word.clone()] == "scopes");
-                    let Some(list) = list.and_then(|_| words.next()) else {
-                        return Err(Fault::new(word, "`with` needs `scopes` and a list: `a,b`"));
-                    };
-                    let split = text[list].split(',').filter(|scope| !scope.is_empty());
-                    scopes = split.map(str::to_owned).collect();
+                // `with` begins what the caller has; more of it may follow.
+                "with" if auth.is_some() && !with.begun => {
+                    with.begun = true;
+                    with.part(text, word, &mut words)?;
+                }
+                "scopes" | "roles" | "tenant" if with.begun => {
+                    with.named(text, word, &mut words)?;
                 }
                 other => {
                     let message = format!("unexpected `{other}` in a test");
@@ -163,7 +206,63 @@ impl FromStr for ShortTest {
         };
         let at = expect.start + after..expect.end + after;
         check_outcome(&text[at.clone()]).map_err(|message| Fault::new(at.clone(), message))?;
-        Ok(Self { request, auth, scopes, expect: (text[at.clone()].to_owned(), at) })
+        let With { scopes, roles, tenant, .. } = with;
+        let expect = (text[at.clone()].to_owned(), at);
+        Ok(Self { request, auth, scopes, roles, tenant, expect })
+    }
+}
+
+/// What a caller has, as the words of a short test say it.
+#[derive(Default)]
+struct With {
+    begun: bool,
+    scopes: Vec<String>,
+    roles: Vec<String>,
+    tenant: Option<String>,
+}
+
+impl With {
+    /// What follows `with`.
+    fn part(
+        &mut self,
+        text: &str,
+        with: Range<usize>,
+        words: &mut impl Iterator<Item = Range<usize>>,
+    ) -> Result<(), Fault> {
+        let named = words
+            .next()
+            .filter(|word| matches!(&text[word.clone()], "scopes" | "roles" | "tenant"));
+        let Some(named) = named else {
+            let message = "`with` needs `scopes`, `roles` or `tenant`, and then what they are";
+            return Err(Fault::new(with, message).help(EXAMPLE));
+        };
+        self.named(text, named, words)
+    }
+
+    fn named(
+        &mut self,
+        text: &str,
+        name: Range<usize>,
+        words: &mut impl Iterator<Item = Range<usize>>,
+    ) -> Result<(), Fault> {
+        let said = &text[name.clone()];
+        let again = match said {
+            "scopes" => !self.scopes.is_empty(),
+            "roles" => !self.roles.is_empty(),
+            _ => self.tenant.is_some(),
+        };
+        let list = words.next().map(|list| &text[list]).filter(|_| !again);
+        let Some(list) = list else {
+            let message = format!("`{said}` is said once, with a list: `a,b`");
+            return Err(Fault::new(name, message).help(EXAMPLE));
+        };
+        let split = || list.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+        match said {
+            "scopes" => self.scopes = split(),
+            "roles" => self.roles = split(),
+            _ => self.tenant = Some(list.to_owned()),
+        }
+        Ok(())
     }
 }
 
@@ -252,11 +351,10 @@ impl InlineTest {
     fn short(text: &str, span: SourceSpan) -> Result<Self, Fault> {
         let short: ShortTest = text.parse()?;
         let caller = short.auth.map(|(name, at)| Caller {
-            auth: Spanned::new(name, span.within(text, &at)),
-            client: None,
-            tenant: None,
+            tenant: short.tenant,
             scopes: short.scopes,
-            claims: Entries::default(),
+            roles: short.roles,
+            ..Caller::of(Spanned::new(name, span.within(text, &at)))
         });
         let (outcome, at) = short.expect;
         Ok(Self {
@@ -264,6 +362,7 @@ impl InlineTest {
             title: text.trim().to_owned(),
             request: short.request,
             from: None,
+            at: None,
             caller,
             headers: Vec::new(),
             expect: Expect::outcome(&outcome, span.within(text, &at)),
@@ -284,6 +383,7 @@ impl InlineTest {
             title,
             request: long.request,
             from: from.transpose()?,
+            at: long.at,
             caller,
             headers: long.headers.0.into_iter().map(|(key, value)| (key.name, value)).collect(),
             expect: long.expect.0,
@@ -336,13 +436,7 @@ impl<'de> Deserialize<'de> for CallerForms {
             return Caller::deserialize(&node).map(Self).map_err(D::Error::custom);
         }
         let auth = Spanned::deserialize(&node).map_err(D::Error::custom)?;
-        Ok(Self(Caller {
-            auth,
-            client: None,
-            tenant: None,
-            scopes: Vec::new(),
-            claims: Entries::default(),
-        }))
+        Ok(Self(Caller::of(auth)))
     }
 }
 

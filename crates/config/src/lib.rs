@@ -4,15 +4,18 @@
 //! resolved against the world here, no file is opened and no name looked up. What a configuration
 //! *means* is decided by `snapshot::compile`.
 
+mod acceptance;
 mod backend;
 mod forms;
 mod group;
+mod hours;
 mod inline_test;
 mod listener;
 mod load;
 mod matching;
 mod process;
 mod render;
+mod require;
 mod route;
 mod schema;
 mod socket;
@@ -23,24 +26,26 @@ mod tests;
 mod text;
 mod yaml;
 
+pub use acceptance::Acceptance;
 pub use backend::{
     Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion,
 };
 pub use forms::OneOrMany;
-pub use inline_test::{Caller, Expect, InlineTest, TestRequest};
+pub use hours::{Days, Hours, Times, Zone};
+pub use inline_test::{Caller, Expect, InlineTest, TestCertificate, TestRequest};
 pub use listener::{
     CertificateHeader, CertificatePair, ClientMode, ClientTls, CrlDepth, H2Frames, HostOptions,
     Listener, ListenerTls, PathOptions, PathTreatment, Redirect,
 };
 pub use load::{Loaded, Source, load};
-pub use matching::{Condition, Match, PathText, ValueText};
+pub use matching::{Condition, Match, Method, PathText, ValueText};
 pub use process::{AccessLog, Admin, Probes, Process, Shutdown};
 pub use render::{
     Report, ReportedFinding, ReportedPlace, ReportedRelated, render, report, summary,
 };
+pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
 pub use route::{
-    ACTIONS, AuthUse, Group, Layer, Limits, Require, Route, Settings, Target, Timeouts, Upgrade,
-    Upgrades,
+    ACTIONS, AuthUse, Group, Layer, Limits, Route, Settings, Target, Timeouts, Upgrade, Upgrades,
 };
 pub use schema::schema;
 pub use socket::{BindAddress, SocketMode};
@@ -63,6 +68,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub backends: Vec<Named<Backend>>,
     pub tests: Vec<InlineTest>,
+    pub accept: Vec<Acceptance>,
 }
 
 /// A thing under its name in one of the flat maps.

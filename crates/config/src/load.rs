@@ -32,14 +32,17 @@ pub struct Loaded {
     pub findings: Findings,
 }
 
-/// The flat maps, and the other keys that are not settings of the process.
+/// The flat maps.
 const MAPS: [&str; 5] = ["listeners", "auth", "groups", "routes", "backends"];
+
+/// The lists that follow one another.
+const LISTS: [&str; 2] = ["tests", "accept"];
 
 /// Reads a configuration of one file or several.
 ///
-/// Files add names to the flat maps, and their `tests` follow one another; all else is said once,
-/// `listeners` and `defaults` each within one file. All findings are reported, with one exception:
-/// of a file that is not YAML only the first error is known.
+/// Files add names to the flat maps, and their `tests` and `accept` follow one another; all else
+/// is said once, `listeners` and `defaults` each within one file. All findings are reported, with
+/// one exception: of a file that is not YAML only the first error is known.
 #[must_use]
 pub fn load(sources: Vec<Source>, registry: &Registry) -> Loaded {
     let mut findings = Findings::new();
@@ -65,7 +68,8 @@ struct Outline {
     maps: HashMap<&'static str, Vec<(Key, Node)>>,
     defaults: Option<(Key, Node)>,
     process: Vec<(Key, Node)>,
-    tests: Vec<Node>,
+    /// Of each of [`LISTS`].
+    lists: HashMap<&'static str, Vec<Node>>,
     /// Where what may be said once was said first.
     said: HashMap<String, SourceSpan>,
 }
@@ -79,6 +83,10 @@ impl Outline {
             return findings.error("wrong-type", node.span, "", message);
         };
         for (key, value) in entries {
+            if let Some(name) = LISTS.iter().find(|name| **name == key.name) {
+                self.extend(name, value, findings);
+                continue;
+            }
             match MAPS.iter().find(|name| **name == key.name) {
                 Some(name) => {
                     if *name == "listeners" {
@@ -86,16 +94,19 @@ impl Outline {
                     }
                     self.merge(name, &key, value, findings);
                 }
-                None if key.name == "tests" => match value.value {
-                    Value::Seq(tests) => self.tests.extend(tests),
-                    _ => {
-                        let message = format!("expected a list, found {}", value.kind());
-                        findings.error("wrong-type", value.span, "tests", message);
-                    }
-                },
                 None if !self.once(&key, findings) => {}
                 None if key.name == "defaults" => self.defaults = Some((key, value)),
                 None => self.process.push((key, value)),
+            }
+        }
+    }
+
+    fn extend(&mut self, list: &'static str, value: Node, findings: &mut Findings) {
+        match value.value {
+            Value::Seq(items) => self.lists.entry(list).or_default().extend(items),
+            _ => {
+                let message = format!("expected a list, found {}", value.kind());
+                findings.error("wrong-type", value.span, list, message);
             }
         }
     }
@@ -110,7 +121,10 @@ impl Outline {
         findings.push(
             Finding::error("duplicate-key", key.span, key.name.clone(), message)
                 .related(first, "first here")
-                .help("only `auth`, `groups`, `routes`, `backends` and `tests` may be spread out"),
+                .help(
+                    "only `auth`, `groups`, `routes`, `backends`, `tests` and `accept` may be \
+                     spread out",
+                ),
         );
         false
     }
@@ -187,9 +201,15 @@ impl<'a> Loader<'a> {
         for (key, node) in groups {
             self.group(&key, node, &mut config);
         }
-        for (index, node) in outline.tests.into_iter().enumerate() {
+        let mut list = |name| outline.lists.remove(name).unwrap_or_default();
+        let (tests, accept) = (list("tests"), list("accept"));
+        for (index, node) in tests.into_iter().enumerate() {
             let resource = format!("tests[{index}]");
             config.tests.extend(self.decode(&node, node.span, &resource, &[]));
+        }
+        for (index, node) in accept.into_iter().enumerate() {
+            let resource = format!("accept[{index}]");
+            config.accept.extend(self.decode(&node, node.span, &resource, &[]));
         }
         config
     }
@@ -206,7 +226,7 @@ impl<'a> Loader<'a> {
     }
 
     fn process(&mut self, entries: Vec<(Key, Node)>) -> Process {
-        let others: Vec<&str> = MAPS.into_iter().chain(["defaults", "tests"]).collect();
+        let others: Vec<&str> = MAPS.into_iter().chain(LISTS).chain(["defaults"]).collect();
         let start = entries.first().map(|(key, _)| key.span).unwrap_or_default();
         let node = Node::new(start, Value::Map(entries));
         self.decode(&node, start, "", &others).unwrap_or_default()

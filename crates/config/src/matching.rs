@@ -188,7 +188,7 @@ portcullis_core::written_as_text! {
 
 /// A method in upper case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Method(String);
+pub struct Method(pub String);
 
 impl JsonSchema for Method {
     fn inline_schema() -> bool {

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error};
 
 use crate::forms::OneOrMany;
 use crate::matching::Match;
+use crate::require::Require;
 use crate::text::{Name, Reason};
 
 /// Keys of which every route has exactly one: what becomes of a request that passed.
@@ -67,7 +68,8 @@ pub struct Settings {
     /// counts as public.
     #[serde(default)]
     pub auth: Option<Spanned<AuthUse>>,
-    /// What a caller must have to pass. Adds to what is inherited; a missing part is a 403.
+    /// What a caller must have to pass: a map, or a list of maps for different methods. Adds to
+    /// what is inherited; a missing part is a 403.
     #[serde(default)]
     pub require: Option<Require>,
     /// Limits, each `COUNT/[N](s|m|h|d) [burst N] [per KEY[+KEY]]` or a map. Adds to what is
@@ -214,15 +216,6 @@ impl<'de> Deserialize<'de> for AuthUse {
         let names = OneOrMany::deserialize(&node).map_err(D::Error::custom)?;
         Ok(Self::Any(names.0))
     }
-}
-
-/// What an authenticated caller must have.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Require {
-    /// Scopes, all of which the caller must have.
-    #[schemars(length(min = 1), extend("uniqueItems" = true))]
-    pub scopes: Vec<Spanned<String>>,
 }
 
 /// Limits, and whether the inherited ones still count.

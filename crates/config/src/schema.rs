@@ -10,7 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value as Json, json};
 
 use crate::route::{GroupOnly, RouteOnly};
-use crate::{ACTIONS, Backend, InlineTest, Listener, Name, Process, Settings};
+use crate::{ACTIONS, Acceptance, Backend, InlineTest, Listener, Name, Process, Settings};
 
 /// The schema of a configuration file under this registry.
 #[must_use]
@@ -83,6 +83,7 @@ fn root(registry: &Registry, generator: &mut SchemaGenerator) -> schemars::Schem
     let listener = generator.subschema_for::<Listener>().to_value();
     let backend = generator.subschema_for::<Backend>().to_value();
     let test = generator.subschema_for::<InlineTest>().to_value();
+    let acceptance = generator.subschema_for::<Acceptance>().to_value();
     let names = generator.subschema_for::<Name>().to_value();
     let map = |of: &Json, says: &str| {
         json!({
@@ -102,6 +103,9 @@ fn root(registry: &Registry, generator: &mut SchemaGenerator) -> schemars::Schem
     say("backends", map(&backend, "The services behind the gateway, by name."));
     let tests = "Tests of this configuration. `portcullis check` runs them, without a network.";
     say("tests", json!({ "description": tests, "type": "array", "items": test }));
+    let accept = "Warnings that are no danger here, each with the reason. `portcullis check` counts \
+                  them apart, and warns of an entry that no finding needs any longer.";
+    say("accept", json!({ "description": accept, "type": "array", "items": acceptance }));
     let process = Process::json_schema(generator).to_value();
     if let Some(Json::Object(more)) = process.get("properties") {
         properties.extend(more.clone());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use portcullis_core::calendar::Time;
 use portcullis_core::decode::{Fault, Format};
 use portcullis_core::written_as_text;
 
@@ -26,6 +27,10 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "log-destination", check: |text| text.parse::<LogDestination>().map(drop) },
     Format { name: "probes", check: |text| text.parse::<crate::process::Probes>().map(drop) },
     Format { name: "admin", check: |text| text.parse::<crate::process::Admin>().map(drop) },
+    Format { name: "hours", check: |text| text.parse::<crate::hours::Hours>().map(drop) },
+    Format { name: "days", check: |text| text.parse::<crate::hours::Days>().map(drop) },
+    Format { name: "zone", check: |text| text.parse::<crate::hours::Zone>().map(drop) },
+    Format { name: "time", check: |text| text.parse::<Time>().map(drop) },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },
     Format { name: "grpc-call", check: |text| text.parse::<crate::matching::GrpcCall>().map(drop) },

@@ -47,6 +47,7 @@ codes! {
     DENIED = 403 Client "denied" "This resource is not served";
     ADDRESS_NOT_ALLOWED = 403 Client "address-not-allowed" "The client address is not allowed";
     INSUFFICIENT_SCOPE = 403 Client "insufficient-scope" "The credentials do not permit this";
+    NOT_PERMITTED = 403 Client "not-permitted" "The credentials do not permit this";
     ORIGIN_NOT_ALLOWED = 403 Client "origin-not-allowed" "The origin is not allowed";
     NO_ROUTE = 404 Client "no-route" "Nothing is served here";
     METHOD_NOT_ALLOWED = 405 Client "method-not-allowed" "The method is not allowed here";

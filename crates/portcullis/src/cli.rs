@@ -155,6 +155,12 @@ pub(crate) struct Explain {
     /// Scopes of that credential, separated by commas
     #[arg(long, value_delimiter = ',', requires = "auth")]
     pub scopes: Vec<String>,
+    /// Roles of that credential, separated by commas: its claim `roles`
+    #[arg(long, value_delimiter = ',', requires = "auth")]
+    pub roles: Vec<String>,
+    /// A claim of that credential, its value in JSON or as it is; may be repeated
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim, requires = "auth")]
+    pub claims: Vec<(String, serde_json::Value)>,
     /// Client of that credential
     #[arg(long, default_value = "test", requires = "auth")]
     pub client: String,

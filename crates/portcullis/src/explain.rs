@@ -66,7 +66,11 @@ fn question(request: &TestRequest, arguments: &cli::Explain) -> Question {
     let caller = arguments.auth.as_deref().map(|auth| {
         let identity = Identity::new(auth.into(), arguments.client.clone());
         let (tenant, scopes) = (arguments.tenant.clone(), arguments.scopes.clone());
-        Arc::new(Identity { tenant, scopes, ..identity })
+        let mut claims: serde_json::Map<_, _> = arguments.claims.iter().cloned().collect();
+        if !arguments.roles.is_empty() {
+            claims.insert("roles".to_owned(), arguments.roles.clone().into());
+        }
+        Arc::new(Identity { tenant, scopes, claims, ..identity })
     });
     Question {
         headers: arguments.headers.clone(),
@@ -167,6 +171,9 @@ impl Explained {
         }
         for row in self.route.iter().filter(|row| !row.upgrade.is_empty()) {
             line("upgrade", &row.upgrade.join(", "));
+        }
+        for rule in self.route.iter().flat_map(|row| &row.require) {
+            line("requires", rule);
         }
         for row in &self.nearest {
             line("", &format!("near: {}   {}", row.route, row.matches.join(", ")));
@@ -274,6 +281,7 @@ mod tests {
             access: "public",
             auth: Vec::new(),
             scopes: Vec::new(),
+            require: Vec::new(),
             reason: None,
             policies: Vec::new(),
             upgrade: Vec::new(),

@@ -15,6 +15,7 @@ mod client_certificates;
 mod listeners;
 mod matches;
 mod policies;
+mod require;
 mod routes;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,9 @@ pub struct RouteRow {
     /// The entries of `auth` that are taken.
     pub auth: Vec<String>,
     pub scopes: Vec<String>,
+    /// What a caller must have, with the place of each rule.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<String>,
     /// Why nobody has to authenticate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -72,6 +75,7 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
         access,
         auth,
         scopes,
+        require: route.require.clone(),
         reason: route.access.public_reason().map(str::to_owned),
         policies: route
             .policies
@@ -134,7 +138,7 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
             .map(|row| serde_json::to_string(row).unwrap() + "\n")
             .collect();
         expect![[r#"
-            {"route":"orders","matches":["GET *.a.com/o/** [query q: v*]"],"listeners":["http"],"access":"authenticated","auth":["idp"],"scopes":["r"],"policies":["authenticate: auth","authorise: require"],"to":[{"backend":"v1","weight":3},{"backend":"v2","weight":1}]}
+            {"route":"orders","matches":["GET *.a.com/o/** [query q: v*]"],"listeners":["http"],"access":"authenticated","auth":["idp"],"scopes":["r"],"require":["routes.orders.require: scopes r"],"policies":["authenticate: auth","authorise: require"],"to":[{"backend":"v1","weight":3},{"backend":"v2","weight":1}]}
             {"route":"maybe","matches":["*/m"],"listeners":["http"],"access":"optional","auth":["idp"],"scopes":[],"reason":"better with","policies":["authenticate: auth"],"to":[{"backend":"v1","weight":100}]}
             {"route":"far","matches":["*/far"],"listeners":["http"],"access":"authenticated","auth":["far"],"scopes":[],"policies":["authenticate: auth"],"to":[{"backend":"v1","weight":100}]}
             {"route":"open","matches":["*/p"],"listeners":["http"],"access":"public","auth":[],"scopes":[],"reason":"for all","policies":["forward: respond"],"to":[]}
@@ -171,7 +175,7 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
                 })
                 .collect();
         expect![[r#"
-            GET http://x.a.com/o/1?q=v1 x-token:good-me Refuse(Problem { code: Code { name: "insufficient-scope", status: 403, title: "The credentials do not permit this", fault: Client }, detail: "idp/me lacks the scope `r`", fields: [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"r\"")] })
+            GET http://x.a.com/o/1?q=v1 x-token:good-me Refuse(Problem { code: Code { name: "insufficient-scope", status: 403, title: "The credentials do not permit this", fault: Client }, detail: "idp/me lacks the scope `r` (routes.orders.require)", fields: [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"r\"")] })
             {
               "route": "orders",
               "steps": [
@@ -185,7 +189,7 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
                   "phase": "authorise",
                   "policy": "require",
                   "outcome": "403 insufficient-scope",
-                  "detail": "idp/me lacks the scope `r`",
+                  "detail": "idp/me lacks the scope `r` (routes.orders.require)",
                   "waited": false
                 }
               ]

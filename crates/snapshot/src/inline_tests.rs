@@ -1,8 +1,10 @@
 //! Runs the `tests:` of a configuration, offline, through the same decision as traffic.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use portcullis_config::{Caller, Config, InlineTest};
+use portcullis_config::{Caller, Config, InlineTest, TestCertificate};
+use portcullis_core::exchange::ClientCertificate;
 use portcullis_core::finding::{Finding, Findings};
 use portcullis_core::node::{Node, SourceSpan, Value};
 use portcullis_core::{Identity, Now, Phase};
@@ -66,8 +68,14 @@ fn run(config: &Config, snapshot: &Snapshot, test: &InlineTest, now: Now) -> Res
         headers: test.headers.clone(),
         from: test.from,
         caller: test.caller.as_ref().map(identity),
+        certificate: test
+            .caller
+            .as_ref()
+            .and_then(|caller| caller.certificate.as_ref())
+            .map(certificate),
         random: 0,
     };
+    let now = test.at.map_or(now, |at| Now { wall: at.0, ..now });
     let Some(answer) = question.ask(snapshot, now) else {
         let scheme = if test.request.https { "https" } else { "http" };
         let message = format!("no listener speaks {scheme}");
@@ -183,12 +191,26 @@ fn outcome(snapshot: &Snapshot, route: Option<&Route>, answer: &Answer) -> Strin
 
 fn identity(caller: &Caller) -> Arc<Identity> {
     let client = caller.client.clone().unwrap_or_else(|| "test".to_owned());
-    let claims = caller.claims.iter().map(|(key, value)| (key.name.clone(), json(value)));
+    let mut claims: serde_json::Map<_, _> =
+        caller.claims.iter().map(|(key, value)| (key.name.clone(), json(value))).collect();
+    if !caller.roles.is_empty() {
+        claims.insert("roles".to_owned(), caller.roles.clone().into());
+    }
     Arc::new(Identity {
         tenant: caller.tenant.clone(),
         scopes: caller.scopes.clone(),
-        claims: claims.collect(),
+        claims,
         ..Identity::new(caller.auth.value.0.as_str().into(), client)
+    })
+}
+
+fn certificate(written: &TestCertificate) -> Arc<ClientCertificate> {
+    Arc::new(ClientCertificate {
+        dns: written.dns.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        uris: written.uri.clone(),
+        subject: written.subject.clone(),
+        not_after: Duration::MAX,
+        ..ClientCertificate::default()
     })
 }
 

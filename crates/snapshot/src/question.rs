@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::Method;
 use portcullis_config::TestRequest;
-use portcullis_core::exchange::{Connection, TlsFacts};
+use portcullis_core::exchange::{ClientCertificate, Connection, TlsFacts};
 use portcullis_core::head::{BodyLength, Scheme, Span};
 use portcullis_core::path::{self, RulesByHost as _};
 use portcullis_core::{Exchange, Identity, Now, Problem, authority, codes};
@@ -29,6 +29,8 @@ pub struct Question {
     pub from: Option<IpAddr>,
     /// Whose credential has been accepted. Must name an `auth` entry that the route takes.
     pub caller: Option<Arc<Identity>>,
+    /// The certificate that the client has presented and the listener has accepted.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Decides a weighted choice; 0 takes the first.
     pub random: u64,
 }
@@ -44,7 +46,14 @@ pub struct Answer {
 impl Question {
     #[must_use]
     pub fn new(request: TestRequest) -> Self {
-        Self { request, headers: Vec::new(), from: None, caller: None, random: 0 }
+        Self {
+            request,
+            headers: Vec::new(),
+            from: None,
+            caller: None,
+            certificate: None,
+            random: 0,
+        }
     }
 
     /// Decides it. `None` when no listener speaks the scheme of its URL.
@@ -103,6 +112,7 @@ impl Question {
             client_ip,
             random: self.random,
             assumed: self.caller.clone(),
+            certificate: self.certificate.clone(),
             ..Exchange::default()
         };
         let head = &mut exchange.request;

@@ -79,6 +79,8 @@ pub struct Route {
     pub name: Arc<str>,
     pub index: u32,
     pub access: Access,
+    /// What is required of a caller beside a credential, a line for each rule; for people.
+    pub require: Vec<String>,
     /// In the order in which they run: by phase, within a phase by the registry.
     pub policies: Vec<Placed>,
     /// `None`: a policy answers (`respond`, `redirect`, `deny`).

@@ -47,7 +47,7 @@ fn what_is_said_twice() {
         1 | workers: 2
           | ------- first here
           |
-          = help: only `auth`, `groups`, `routes`, `backends` and `tests` may be spread out
+          = help: only `auth`, `groups`, `routes`, `backends`, `tests` and `accept` may be spread out
 
         error[duplicate-key]: `listeners` stands in two files
          --> b.yaml:2:1
@@ -60,7 +60,7 @@ fn what_is_said_twice() {
         2 | listeners: { l: { bind: 127.0.0.1:80 } }
           | --------- first here
           |
-          = help: only `auth`, `groups`, `routes`, `backends` and `tests` may be spread out
+          = help: only `auth`, `groups`, `routes`, `backends`, `tests` and `accept` may be spread out
 
         error[duplicate-key]: `defaults` stands in two files
          --> c.yaml:1:1
@@ -73,7 +73,7 @@ fn what_is_said_twice() {
         3 | defaults: {}
           | -------- first here
           |
-          = help: only `auth`, `groups`, `routes`, `backends` and `tests` may be spread out
+          = help: only `auth`, `groups`, `routes`, `backends`, `tests` and `accept` may be spread out
 
         error[duplicate-name]: `a` is there already
          --> c.yaml:3:3

@@ -64,19 +64,20 @@ fn refused_without_a_credential() {
     check(
         &["GET http://localhost/orders/7"],
         &expect![[r#"
-        GET http://localhost/orders/7
+            GET http://localhost/orders/7
 
-          listener      http
-          path          /orders/7
-          route         orders   GET */orders/{id}
-          admit early   limits   continue
-          authenticate  auth     401 credentials-missing
-          authorise     require  not reached
-          admit         limits   not reached
+              listener      http
+              path          /orders/7
+              route         orders   GET */orders/{id}
+              requires      routes.orders.require: scopes orders:read
+              admit early   limits   continue
+              authenticate  auth     401 credentials-missing
+              authorise     require  not reached
+              admit         limits   not reached
 
-          refused: 401 credentials-missing
-        --- status 1
-    "#]],
+              refused: 401 credentials-missing
+            --- status 1
+        "#]],
     );
 }
 
@@ -85,19 +86,20 @@ fn refused_without_the_scope() {
     check(
         &["GET http://localhost/orders/7", "--as", "idp"],
         &expect![[r#"
-        GET http://localhost/orders/7
+            GET http://localhost/orders/7
 
-          listener      http
-          path          /orders/7
-          route         orders   GET */orders/{id}
-          admit early   limits   continue
-          authenticate  auth     continue
-          authorise     require  403 insufficient-scope: idp/test lacks the scope `orders:read`
-          admit         limits   not reached
+              listener      http
+              path          /orders/7
+              route         orders   GET */orders/{id}
+              requires      routes.orders.require: scopes orders:read
+              admit early   limits   continue
+              authenticate  auth     continue
+              authorise     require  403 insufficient-scope: idp/test lacks the scope `orders:read` (routes.orders.require)
+              admit         limits   not reached
 
-          refused: 403 insufficient-scope (idp/test lacks the scope `orders:read`)
-        --- status 1
-    "#]],
+              refused: 403 insufficient-scope (idp/test lacks the scope `orders:read` (routes.orders.require))
+            --- status 1
+        "#]],
     );
 }
 
@@ -106,19 +108,20 @@ fn refused_with_a_credential_that_the_route_does_not_take() {
     check(
         &["GET http://localhost/orders/7", "--as", "staff"],
         &expect![[r#"
-        GET http://localhost/orders/7
+            GET http://localhost/orders/7
 
-          listener      http
-          path          /orders/7
-          route         orders   GET */orders/{id}
-          admit early   limits   continue
-          authenticate  auth     401 credentials-invalid: this route does not take credentials of `staff`
-          authorise     require  not reached
-          admit         limits   not reached
+              listener      http
+              path          /orders/7
+              route         orders   GET */orders/{id}
+              requires      routes.orders.require: scopes orders:read
+              admit early   limits   continue
+              authenticate  auth     401 credentials-invalid: this route does not take credentials of `staff`
+              authorise     require  not reached
+              admit         limits   not reached
 
-          refused: 401 credentials-invalid (this route does not take credentials of `staff`)
-        --- status 1
-    "#]],
+              refused: 401 credentials-invalid (this route does not take credentials of `staff`)
+            --- status 1
+        "#]],
     );
 }
 
@@ -296,165 +299,171 @@ fn json() {
     check(
         &["GET http://localhost/orders/7", "--json"],
         &expect![[r#"
-        {
-          "request": "GET http://localhost/orders/7",
-          "listener": "http",
-          "path": "/orders/7",
-          "route": {
-            "route": "orders",
-            "matches": [
-              "GET */orders/{id}"
-            ],
-            "listeners": [
-              "http"
-            ],
-            "access": "authenticated",
-            "auth": [
-              "idp"
-            ],
-            "scopes": [
-              "orders:read"
-            ],
-            "policies": [
-              "admit early: limits",
-              "authenticate: auth",
-              "authorise: require",
-              "admit: limits"
-            ],
-            "to": [
-              {
-                "backend": "orders-v1",
-                "weight": 90
+            {
+              "request": "GET http://localhost/orders/7",
+              "listener": "http",
+              "path": "/orders/7",
+              "route": {
+                "route": "orders",
+                "matches": [
+                  "GET */orders/{id}"
+                ],
+                "listeners": [
+                  "http"
+                ],
+                "access": "authenticated",
+                "auth": [
+                  "idp"
+                ],
+                "scopes": [
+                  "orders:read"
+                ],
+                "require": [
+                  "routes.orders.require: scopes orders:read"
+                ],
+                "policies": [
+                  "admit early: limits",
+                  "authenticate: auth",
+                  "authorise: require",
+                  "admit: limits"
+                ],
+                "to": [
+                  {
+                    "backend": "orders-v1",
+                    "weight": 90
+                  },
+                  {
+                    "backend": "orders-v2",
+                    "weight": 10
+                  },
+                  {
+                    "backend": "orders-v0",
+                    "weight": 0
+                  }
+                ]
               },
-              {
-                "backend": "orders-v2",
-                "weight": 10
-              },
-              {
-                "backend": "orders-v0",
-                "weight": 0
+              "steps": [
+                {
+                  "phase": "admit early",
+                  "policy": "limits",
+                  "outcome": "continue",
+                  "waited": false
+                },
+                {
+                  "phase": "authenticate",
+                  "policy": "auth",
+                  "outcome": "401 credentials-missing",
+                  "waited": false
+                }
+              ],
+              "not_reached": [
+                {
+                  "phase": "authorise",
+                  "policy": "require"
+                },
+                {
+                  "phase": "admit",
+                  "policy": "limits"
+                }
+              ],
+              "verdict": {
+                "outcome": "refused",
+                "status": 401,
+                "code": "credentials-missing"
               }
-            ]
-          },
-          "steps": [
-            {
-              "phase": "admit early",
-              "policy": "limits",
-              "outcome": "continue",
-              "waited": false
-            },
-            {
-              "phase": "authenticate",
-              "policy": "auth",
-              "outcome": "401 credentials-missing",
-              "waited": false
             }
-          ],
-          "not_reached": [
-            {
-              "phase": "authorise",
-              "policy": "require"
-            },
-            {
-              "phase": "admit",
-              "policy": "limits"
-            }
-          ],
-          "verdict": {
-            "outcome": "refused",
-            "status": 401,
-            "code": "credentials-missing"
-          }
-        }
-        --- status 1
-    "#]],
+            --- status 1
+        "#]],
     );
     let caller = ["--as", "idp", "--scopes", "orders:read"];
     check(
         &[&["GET http://localhost/orders/7", "--json"], &caller[..]].concat(),
         &expect![[r#"
-        {
-          "request": "GET http://localhost/orders/7",
-          "listener": "http",
-          "path": "/orders/7",
-          "route": {
-            "route": "orders",
-            "matches": [
-              "GET */orders/{id}"
-            ],
-            "listeners": [
-              "http"
-            ],
-            "access": "authenticated",
-            "auth": [
-              "idp"
-            ],
-            "scopes": [
-              "orders:read"
-            ],
-            "policies": [
-              "admit early: limits",
-              "authenticate: auth",
-              "authorise: require",
-              "admit: limits"
-            ],
-            "to": [
-              {
-                "backend": "orders-v1",
-                "weight": 90
+            {
+              "request": "GET http://localhost/orders/7",
+              "listener": "http",
+              "path": "/orders/7",
+              "route": {
+                "route": "orders",
+                "matches": [
+                  "GET */orders/{id}"
+                ],
+                "listeners": [
+                  "http"
+                ],
+                "access": "authenticated",
+                "auth": [
+                  "idp"
+                ],
+                "scopes": [
+                  "orders:read"
+                ],
+                "require": [
+                  "routes.orders.require: scopes orders:read"
+                ],
+                "policies": [
+                  "admit early: limits",
+                  "authenticate: auth",
+                  "authorise: require",
+                  "admit: limits"
+                ],
+                "to": [
+                  {
+                    "backend": "orders-v1",
+                    "weight": 90
+                  },
+                  {
+                    "backend": "orders-v2",
+                    "weight": 10
+                  },
+                  {
+                    "backend": "orders-v0",
+                    "weight": 0
+                  }
+                ]
               },
-              {
-                "backend": "orders-v2",
-                "weight": 10
-              },
-              {
-                "backend": "orders-v0",
-                "weight": 0
+              "steps": [
+                {
+                  "phase": "admit early",
+                  "policy": "limits",
+                  "outcome": "continue",
+                  "waited": false
+                },
+                {
+                  "phase": "authenticate",
+                  "policy": "auth",
+                  "outcome": "continue",
+                  "waited": false
+                },
+                {
+                  "phase": "authorise",
+                  "policy": "require",
+                  "outcome": "continue",
+                  "waited": false
+                },
+                {
+                  "phase": "admit",
+                  "policy": "limits",
+                  "outcome": "continue",
+                  "waited": false
+                }
+              ],
+              "verdict": {
+                "outcome": "forwarded",
+                "to": [
+                  {
+                    "backend": "orders-v1",
+                    "weight": 90
+                  },
+                  {
+                    "backend": "orders-v2",
+                    "weight": 10
+                  }
+                ]
               }
-            ]
-          },
-          "steps": [
-            {
-              "phase": "admit early",
-              "policy": "limits",
-              "outcome": "continue",
-              "waited": false
-            },
-            {
-              "phase": "authenticate",
-              "policy": "auth",
-              "outcome": "continue",
-              "waited": false
-            },
-            {
-              "phase": "authorise",
-              "policy": "require",
-              "outcome": "continue",
-              "waited": false
-            },
-            {
-              "phase": "admit",
-              "policy": "limits",
-              "outcome": "continue",
-              "waited": false
             }
-          ],
-          "verdict": {
-            "outcome": "forwarded",
-            "to": [
-              {
-                "backend": "orders-v1",
-                "weight": 90
-              },
-              {
-                "backend": "orders-v2",
-                "weight": 10
-              }
-            ]
-          }
-        }
-        --- status 0
-    "#]],
+            --- status 0
+        "#]],
     );
 }
 

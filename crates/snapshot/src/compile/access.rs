@@ -18,6 +18,14 @@ use crate::snapshot::{Access, NamedAuthenticator};
 /// whether it is passed on.
 pub(super) type Asked = (Vec<Arc<str>>, bool, bool);
 
+/// Who may use a route, and the policies that see to it.
+pub(super) struct Guard {
+    pub(super) access: Access,
+    /// The rules beside a credential, in lines.
+    pub(super) require: Vec<String>,
+    pub(super) policies: Vec<Placed>,
+}
+
 impl<'a> Compiler<'a, '_> {
     /// The access of a route, and the policies that enforce it; `None` after an error.
     pub(super) fn access(
@@ -25,7 +33,7 @@ impl<'a> Compiler<'a, '_> {
         route: &'a Written,
         group: Option<&'a Group>,
         forward_credential: bool,
-    ) -> Option<(Access, Vec<Placed>)> {
+    ) -> Option<Guard> {
         let config = self.config;
         let layers = [Some(&route.layer), group.map(|group| &group.layer), Some(&config.defaults)];
         let nearest = layers.into_iter().flatten().find_map(|layer| layer.settings.auth.as_ref());
@@ -37,18 +45,18 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
-    fn open(&mut self, route: &Written, access: Access) -> Option<(Access, Vec<Placed>)> {
-        let own = route.layer.settings.require.as_ref().and_then(|require| require.scopes.first());
-        if let Some(scope) = own {
-            let message = "nobody has scopes on a public route";
+    fn open(&mut self, route: &Written, access: Access) -> Option<Guard> {
+        let own = route.layer.settings.require.as_ref().and_then(|require| require.first());
+        if let Some(rule) = own {
+            let message = "a public route knows nobody of whom it could require something";
             let resource = format!("{}.require", route.resource);
-            self.push(Finding::error("require-without-auth", scope.span, resource, message));
+            self.push(Finding::error("require-without-auth", rule.span, resource, message));
         }
-        Some((access, Vec::new()))
+        Some(Guard { access, require: Vec::new(), policies: Vec::new() })
     }
 
     /// Neither the route nor anybody above it says who may call.
-    fn silent(&mut self, route: &Written) -> Option<(Access, Vec<Placed>)> {
+    fn silent(&mut self, route: &Written) -> Option<Guard> {
         if route.layer.policies.iter().any(|(key, _)| key.name == "deny") {
             return self.open(route, Access::Public { reason: "it denies everybody".to_owned() });
         }
@@ -70,7 +78,7 @@ impl<'a> Compiler<'a, '_> {
         auth: &'a AuthUse,
         forward_credential: bool,
         group: Option<&'a Group>,
-    ) -> Option<(Access, Vec<Placed>)> {
+    ) -> Option<Guard> {
         let config = self.config;
         let resource = format!("{}.auth", route.resource);
         let mut entries: Vec<NamedAuthenticator> = Vec::new();
@@ -90,23 +98,16 @@ impl<'a> Compiler<'a, '_> {
             Arc::new(Authenticate::new(entries, optional, forward_credential)) as Arc<dyn Policy>
         });
         let mut policies = vec![placed("auth", Arc::clone(policy))];
-        let layers = [Some(&config.defaults), group.map(|group| &group.layer), Some(&route.layer)];
-        let mut scopes: Vec<String> = Vec::new();
-        let required = layers.iter().flatten().filter_map(|layer| layer.settings.require.as_ref());
-        for scope in required.flat_map(|require| &require.scopes) {
-            if !scopes.contains(scope) {
-                scopes.push(scope.value.clone());
-            }
-        }
-        if !scopes.is_empty() {
-            policies.push(placed("require", Arc::new(Require { scopes: scopes.clone() })));
-        }
+        let require = self.require(route, group);
+        let scopes = require.as_ref().map(Require::scopes).unwrap_or_default();
+        let lines = require.as_ref().map(Require::lines).unwrap_or_default();
+        policies.extend(require.map(|require| placed("require", Arc::new(require))));
         let access = match auth {
             AuthUse::Any(_) => Access::Authenticated { auth: names, scopes },
             AuthUse::Optional { reason, .. } => {
                 Access::Optional { auth: names, reason: reason.0.clone() }
             }
         };
-        complete.then_some((access, policies))
+        complete.then_some(Guard { access, require: lines, policies })
     }
 }

@@ -7,6 +7,7 @@ use portcullis_core::units::DurationOrOff;
 use portcullis_upstream::Split;
 
 use super::Compiler;
+use super::access::Guard;
 use super::listeners::BuiltListener;
 use super::matches::BuiltPattern;
 use portcullis_core::policy::BodyUse;
@@ -90,9 +91,13 @@ impl<'a> Compiler<'a, '_> {
         }
         let forward_credential =
             inherited.nearest(|settings| settings.forward_credential).unwrap_or(false);
-        let access = self.access(written, group, forward_credential);
-        let (access, own) = access
-            .unwrap_or_else(|| (Access::Authenticated { auth: vec![], scopes: vec![] }, vec![]));
+        let guard = self.access(written, group, forward_credential);
+        // After an error, which has been reported, nothing comes of the whole.
+        let Guard { access, require, policies: own } = guard.unwrap_or_else(|| Guard {
+            access: Access::Authenticated { auth: vec![], scopes: vec![] },
+            require: vec![],
+            policies: vec![],
+        });
         let upgrade = inherited.nearest(|settings| settings.upgrade.as_ref());
         let websocket = !written.to.is_empty()
             && upgrade.is_some_and(|upgrade| upgrade.0.contains(&Upgrade::WebSocket));
@@ -102,6 +107,7 @@ impl<'a> Compiler<'a, '_> {
             name: written.name.as_str().into(),
             index: number.0,
             access,
+            require,
             to: self.targets(written),
             timeouts: timeouts(&inherited),
             body_bytes_max: inherited

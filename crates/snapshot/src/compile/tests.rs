@@ -188,7 +188,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of outside" }
               authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
-              authorise: require Require { scopes: ["base"] }
+              authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("defaults:everybody")
               to one 100
@@ -201,7 +201,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/plain" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
               authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
-              authorise: require Require { scopes: ["base", "shop"] }
+              authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")
               to one 100
@@ -213,7 +213,7 @@ backends: { one: "http://10.0.0.1" }
               screen: ip_filter IpFilter { deny: "3.3.3.3" }
               admit early: limits Limited { spec: LimitSpec { count: 7, per: 1s, algorithm: Window }, early: true, what: "7/s of shop/own" }
               authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: true, challenge: "Token realm=\"keys\"", owned: [] }
-              authorise: require Require { scopes: ["base", "shop", "own"] }
+              authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }, Layer { at: "groups.shop.routes.own.require", rules: [Rule { at: "groups.shop.routes.own.require", methods: [], scopes: ["own", "base"], conditions: [] }] }] }
               validate: whole Whole(100)
               transform: stamp Stamped("shop/own:own")
               to one 100
@@ -237,7 +237,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/maybe" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
               authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: true, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
-              authorise: require Require { scopes: ["base", "shop"] }
+              authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")
               to one 100

@@ -310,11 +310,11 @@ routes:
   a: { match: /a, public: for a test, require: { scopes: [x] }, respond: { status: 200 } }
 "#,
         &expect![[r#"
-            error[require-without-auth]: nobody has scopes on a public route
-             --> gw.yaml:7:59
+            error[require-without-auth]: a public route knows nobody of whom it could require something
+             --> gw.yaml:7:48
               |
             7 |   a: { match: /a, public: for a test, require: { scopes: [x] }, respond: { status: 200 } }
-              |                                                           ^ in routes.a.require
+              |                                                ^^^^^^^^^^^^^^^ in routes.a.require
 
         "#]],
     );
@@ -416,7 +416,7 @@ tests:
             27 |   - GET http://api.example.com/orders => 200
                |                                          ^^^ in tests[11]
 
-            error[test-failed]: expected route `orders`, got 403 insufficient-scope from route `orders` (idp/test lacks the scope `orders:read`)
+            error[test-failed]: expected route `orders`, got 403 insufficient-scope from route `orders` (idp/test lacks the scope `orders:read` (routes.orders.require))
               --> gw.yaml:28:49
                |
             28 |   - GET http://api.example.com/orders as idp => orders
