@@ -11,8 +11,10 @@ pub(crate) mod cross_site;
 pub(crate) mod forward;
 pub(crate) mod introspection;
 pub(crate) mod jwt;
+mod listed;
 pub(crate) mod mtls;
 pub(crate) mod oidc;
+mod query;
 
 use std::sync::Arc;
 

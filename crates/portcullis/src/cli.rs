@@ -42,7 +42,7 @@ Example:
 and as the first line of a configuration, for completion in the editor:
   # yaml-language-server: $schema=./portcullis.schema.json")]
     Schema,
-    /// Make API keys
+    /// Make, list, rotate and revoke API keys
     Keys(Keys),
     /// Make a signed token for tests, or print the key set that it is verified with
     Token(Token),
@@ -183,14 +183,24 @@ pub(crate) struct Keys {
 pub(crate) enum KeysVerb {
     /// Make an API key and its entry for the file of keys
     Create(KeysCreate),
+    /// Show which keys there are, whose, and until when
+    List(KeysList),
+    /// Make the successor of a key, and set an end to the key
+    Rotate(KeysRotate),
+    /// Take a key away
+    Revoke(KeysRevoke),
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
-  portcullis keys create --client acme --scopes orders:read --expires 2027-12-31 >> partners.yaml
+  portcullis keys create --client acme --scopes orders:read --expires 2027-12-31 -f partners.yaml
+  portcullis keys create --client acme --expires 2027-12-31 >> partners.yaml
 
-The key is shown once, on standard error; the entry on standard output has its hash only.")]
+The key is shown once: with --file on standard output, else on standard error beside its entry,
+which has its hash only.
+Exit status: 0 made, 1 the file has that id already or is no file of keys, 2 usage, 3 the file
+cannot be read or written.")]
 pub(crate) struct KeysCreate {
     /// Who the key is for
     #[arg(long)]
@@ -210,7 +220,76 @@ pub(crate) struct KeysCreate {
     /// Part of the key's text that finds its entry [default: from the client, with a random part]
     #[arg(long)]
     pub id: Option<String>,
+    /// Add the entry to this file; made if it does not exist [default: print the entry]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
     /// Print key and entry as JSON, both on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis keys list -f partners.yaml
+  portcullis keys list -f partners.yaml --json | jq -r '.[] | select(.state == \"ending\") | .id'
+
+A key is `good`, `ending` within 30 days, `expired`, or `early`: not valid yet.
+Exit status: 0 shown, 1 it is no file of keys, 3 it cannot be read.")]
+pub(crate) struct KeysList {
+    /// The file of keys
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis keys rotate acme-2026 --overlap 7d --expires 2028-12-31 -f partners.yaml
+
+Both keys are good until the overlap ends. The successor has the client, the tenant and the scopes
+of the key; it is shown once, on standard output.
+Exit status: 0 done, 1 there is no such key or it is no file of keys, 2 usage, 3 the file cannot be
+read or written.")]
+pub(crate) struct KeysRotate {
+    /// The key to replace
+    pub id: String,
+    /// For how long the key is still good
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
+    pub overlap: std::time::Duration,
+    /// From when on the successor is refused: 2027-12-31 or 2027-12-31T12:00:00Z, in UTC
+    /// [default: never]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// The id of the successor [default: from the client, with a random part]
+    #[arg(long, value_name = "ID")]
+    pub new_id: Option<String>,
+    /// The file of keys
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print the successor and its entry as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis keys revoke acme-2026 -f partners.yaml
+
+The entry is removed from the file. A running gateway reads the file within a second.
+Exit status: 0 done, 1 there is no such key or it is no file of keys, 3 the file cannot be read or
+written.")]
+pub(crate) struct KeysRevoke {
+    /// The key to take away
+    pub id: String,
+    /// The file of keys
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print what was done as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -1,66 +1,155 @@
-//! `portcullis keys`: API keys, and the entries that list them by their hashes.
+//! `portcullis keys`: API keys, the file that lists them by their hashes, and hashes of passwords.
+//!
+//! What the gateway would make of a file is asked of the code that reads it there.
 
+mod edit;
+mod file;
+mod list;
+
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
-use portcullis_config::Source;
-use portcullis_core::carry::Carry;
-use portcullis_core::registry::Sources;
-use portcullis_policies::auth::api_keys::{KeyEntry, NewKey, generate};
+use portcullis_core::Now;
+use portcullis_core::calendar::{self, Time};
+use portcullis_policies::auth::api_keys::{KeyEntry, NewKey, generate, read_entries};
 use portcullis_proxy::Clock;
-use portcullis_snapshot::{CompileContext, compile};
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::default_provider;
 use serde_json::json;
 
-use crate::{USAGE, cli, output};
-
-/// A configuration whose only reason is the file of keys that it reads.
-const CONFIG: &str = r#"
-listeners: { http: { bind: "127.0.0.1:0" } }
-auth: { keys: { api_keys: { keys: "file:keys" } } }
-routes: { all: { match: /**, auth: keys, respond: { status: 204 } } }
-"#;
+use self::edit::Change;
+use self::file::KeysFile;
+use crate::{NO, USAGE, cli, output};
 
 pub(crate) fn run(arguments: &cli::Keys) -> anyhow::Result<ExitCode> {
     match &arguments.verb {
         cli::KeysVerb::Create(arguments) => create(arguments),
+        cli::KeysVerb::List(arguments) => list::run(arguments, now()),
+        cli::KeysVerb::Rotate(arguments) => rotate(arguments, now()),
+        cli::KeysVerb::Revoke(arguments) => revoke(arguments),
     }
 }
 
+fn now() -> Now {
+    Clock::real().now()
+}
+
+fn usage(message: &str) -> anyhow::Result<ExitCode> {
+    output::complain(message);
+    Ok(ExitCode::from(USAGE))
+}
+
 fn create(arguments: &cli::KeysCreate) -> anyhow::Result<ExitCode> {
-    let id = match &arguments.id {
-        Some(id) => id.clone(),
-        None => id_for(&arguments.client)?,
-    };
-    let mut secret = [0; 32];
-    random(&mut secret)?;
-    let NewKey { text, mut entry } = match generate(secret, &id, &arguments.client) {
+    let mut key = match new_key(arguments.id.as_deref(), &arguments.client)? {
         Ok(key) => key,
-        Err(error) => {
-            output::complain(&error.to_string());
-            return Ok(ExitCode::from(USAGE));
-        }
+        Err(message) => return usage(&message),
     };
+    let entry = &mut key.entry;
     entry.tenant.clone_from(&arguments.tenant);
     entry.scopes.clone_from(&arguments.scopes);
     entry.expires.clone_from(&arguments.expires);
     entry.not_before.clone_from(&arguments.not_before);
-    let listed = yaml(&entry);
-    if let Err(message) = check(&listed) {
-        output::complain(&message);
-        return Ok(ExitCode::from(USAGE));
+    if let Err(message) = check(entry) {
+        return usage(&message);
     }
+    let Some(path) = &arguments.file else { return print_new(&key, arguments.json) };
+    let mut file = match KeysFile::open_or_new(path)? {
+        Ok(file) => file,
+        Err(reasons) => return unusable(path, &reasons),
+    };
+    if file.position(&entry.id).is_some() {
+        output::complain(&format!("{} has a key `{}` already", path.display(), entry.id));
+        return Ok(ExitCode::from(NO));
+    }
+    file.change(Change::Append(entry));
+    file.save()?;
+    print_listed(&key, path, arguments.json)
+}
+
+fn rotate(arguments: &cli::KeysRotate, now: Now) -> anyhow::Result<ExitCode> {
+    let path = &arguments.file;
+    let mut file = match KeysFile::open(path)? {
+        Ok(file) => file,
+        Err(reasons) => return unusable(path, &reasons),
+    };
+    let Some(at) = file.position(&arguments.id) else { return unknown(path, &arguments.id) };
+    let mut old = file.entries()[at].clone();
+    let mut key = match new_key(arguments.new_id.as_deref(), &old.client)? {
+        Ok(key) => key,
+        Err(message) => return usage(&message),
+    };
+    if file.position(&key.entry.id).is_some() {
+        output::complain(&format!("{} has a key `{}` already", path.display(), key.entry.id));
+        return Ok(ExitCode::from(NO));
+    }
+    key.entry.tenant.clone_from(&old.tenant);
+    key.entry.scopes.clone_from(&old.scopes);
+    key.entry.expires.clone_from(&arguments.expires);
+    if let Err(message) = check(&key.entry) {
+        return usage(&message);
+    }
+    let end = now.wall + arguments.overlap;
+    // A key that ends before the overlap does is left alone.
+    if expiry(&old).is_none_or(|expires| expires > end) {
+        old.expires = Some(Time(end).to_string());
+        file.change(Change::Replace(at, &old));
+    }
+    file.change(Change::Append(&key.entry));
+    file.save()?;
+    if !arguments.json {
+        let until = old.expires.as_deref().unwrap_or_default();
+        output::remark(&format!("`{}` is good until {until}.\n", old.id));
+    }
+    print_listed(&key, path, arguments.json)
+}
+
+fn revoke(arguments: &cli::KeysRevoke) -> anyhow::Result<ExitCode> {
+    let path = &arguments.file;
+    let mut file = match KeysFile::open(path)? {
+        Ok(file) => file,
+        Err(reasons) => return unusable(path, &reasons),
+    };
+    let Some(at) = file.position(&arguments.id) else { return unknown(path, &arguments.id) };
+    let revoked = file.entries()[at].clone();
+    file.change(Change::Remove(at));
+    file.save()?;
     if arguments.json {
-        output::print_json(&json!({ "key": text, "entry": entry }))?;
-        return Ok(ExitCode::SUCCESS);
+        output::print_json(&json!({ "revoked": revoked.id, "client": revoked.client }))?;
+    } else {
+        output::remark(&format!(
+            "`{}` of {} is no key any more. A running gateway reads the file within a second.\n",
+            revoked.id, revoked.client
+        ));
     }
-    output::remark(&format!(
-        "The key, which is not shown again:\n\n  {text}\n\nIts entry for the file of keys:\n\n"
-    ));
-    output::print(&listed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn unknown(path: &Path, id: &str) -> anyhow::Result<ExitCode> {
+    output::complain(&format!("{} has no key `{id}`", path.display()));
+    Ok(ExitCode::from(NO))
+}
+
+fn unusable(path: &Path, reasons: &[String]) -> anyhow::Result<ExitCode> {
+    for reason in reasons {
+        output::complain(&format!("{}: {reason}", path.display()));
+    }
+    Ok(ExitCode::from(NO))
+}
+
+/// Since 1970; `None` for never.
+fn expiry(entry: &KeyEntry) -> Option<Duration> {
+    entry.expires.as_deref().and_then(calendar::parse)
+}
+
+fn new_key(id: Option<&str>, client: &str) -> anyhow::Result<Result<NewKey, String>> {
+    let id = match id {
+        Some(id) => id.to_owned(),
+        None => id_for(client)?,
+    };
+    let mut secret = [0; 32];
+    random(&mut secret)?;
+    Ok(generate(secret, &id, client).map_err(|error| error.to_string()))
 }
 
 /// The client's name, as far as an id can have it, and something that no other key of it has.
@@ -79,56 +168,39 @@ fn random(into: &mut [u8]) -> anyhow::Result<()> {
     filled.map_err(|_| anyhow!("the operating system gives no random numbers"))
 }
 
-/// One item of the list. Texts are quoted as JSON quotes them, which YAML reads the same.
-fn yaml(entry: &KeyEntry) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let mut out = format!("- id: {}\n", quoted(&entry.id));
-    let mut line = |name: &str, value: String| out += &format!("  {name}: {value}\n");
-    line("hash", quoted(&entry.hash));
-    line("client", quoted(&entry.client));
-    if let Some(tenant) = &entry.tenant {
-        line("tenant", quoted(tenant));
+/// Whether the gateway would read this entry.
+fn check(entry: &KeyEntry) -> Result<(), String> {
+    match read_entries(edit::yaml(entry).as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(reasons) => Err(reasons.join("; ").replace("key 1: ", "")),
     }
-    if !entry.scopes.is_empty() {
-        let scopes: Vec<String> = entry.scopes.iter().map(|scope| quoted(scope)).collect();
-        line("scopes", format!("[{}]", scopes.join(", ")));
-    }
-    for (name, time) in [("expires", &entry.expires), ("not_before", &entry.not_before)] {
-        if let Some(time) = time {
-            line(name, quoted(time));
-        }
-    }
-    out
 }
 
-/// Whether the gateway would read this file of keys, asked of the code that reads it.
-fn check(listed: &str) -> Result<(), String> {
-    struct OneFile<'a>(&'a str);
-    impl Sources for OneFile<'_> {
-        fn read(&self, _: &str) -> Result<Arc<[u8]>, String> {
-            Ok(self.0.as_bytes().into())
-        }
+/// A key whose entry the operator puts into a file.
+fn print_new(key: &NewKey, json: bool) -> anyhow::Result<ExitCode> {
+    let NewKey { text, entry } = key;
+    if json {
+        output::print_json(&json!({ "key": text, "entry": entry }))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let registry = portcullis_policies::registry();
-    let source = Source { name: "keys".to_owned(), text: CONFIG.to_owned() };
-    let loaded = portcullis_config::load(vec![source], &registry);
-    let mut findings = loaded.findings;
-    if let Some(config) = &loaded.config {
-        let mut context = CompileContext {
-            findings: &mut findings,
-            carry: &mut Carry::default(),
-            sources: &OneFile(listed),
-            now: Clock::real().now(),
-            roots: Arc::new(RootCertStore::empty()),
-            seed: 0,
-        };
-        drop(compile(config, &registry, &mut context));
+    output::remark(&format!(
+        "The key, which is not shown again:\n\n  {text}\n\nIts entry for the file of keys:\n\n"
+    ));
+    output::print(&edit::yaml(entry))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A key whose entry is in its file.
+fn print_listed(key: &NewKey, path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let NewKey { text, entry } = key;
+    if json {
+        output::print_json(&json!({ "key": text, "entry": entry }))?;
+        return Ok(ExitCode::SUCCESS);
     }
-    let messages: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
-    match messages.as_slice() {
-        [] => Ok(()),
-        messages => Err(messages.join("; ").replace("file:keys: key 1: ", "")),
-    }
+    let (id, path) = (&entry.id, path.display());
+    output::remark(&format!("`{id}` is in {path}. The key, which is not shown again:\n\n"));
+    output::print(&format!("{text}\n"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -148,15 +220,15 @@ mod tests {
             expires: Some("2027-12-31".to_owned()),
             ..entry()
         };
-        assert_eq!(check(&yaml(&entry)), Ok(()));
+        assert_eq!(check(&entry), Ok(()));
     }
 
     #[test]
     fn what_the_gateway_would_not_read_is_refused() {
         let expired = KeyEntry { expires: Some("tomorrow".to_owned()), ..entry() };
-        assert!(check(&yaml(&expired)).unwrap_err().starts_with("the `expires` of `acme-1`"));
+        assert!(check(&expired).unwrap_err().starts_with("the `expires` of `acme-1`"));
         let scope = KeyEntry { scopes: vec!["a b".to_owned()], ..entry() };
-        assert!(check(&yaml(&scope)).is_err());
+        assert!(check(&scope).is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,27 +26,34 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
-use super::{after_scheme, refuse, told};
+use super::listed::{self, Period};
+use super::{after_scheme, query, refuse, told};
 
-pub use file::KeyEntry;
+pub use file::{KeyEntry, read_entries};
 pub use secret::{IdError, NewKey, generate};
 
 /// Takes API keys that `portcullis keys` has made.
 ///
 /// The file lists one entry a key, with a hash and never the key itself. It is read again when it
-/// changes. A client may have several keys, so that one can take over from another.
+/// changes. A client may have several keys, so that one can take over from another. A request has
+/// its key in one of the places that are named here; without any, in `X-Api-Key`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ApiKeys {
     /// The file with the keys: `file:PATH`, YAML or JSON.
     keys: Spanned<String>,
-    /// The header that carries the key. Default: `X-Api-Key`.
+    /// The header that carries the key. Default: `X-Api-Key`, where no other place is named.
     #[serde(default)]
     header: Option<Spanned<String>>,
-    /// The scheme of the `Authorization` header that carries the key, instead of a header of its
-    /// own: with `ApiKey` it is `Authorization: ApiKey pk_…`. Default: none.
+    /// The scheme of the `Authorization` header that carries the key: with `ApiKey` it is
+    /// `Authorization: ApiKey pk_…`. Default: none.
     #[serde(default)]
     authorization_scheme: Option<Spanned<String>>,
+    /// The parameter of the query that carries the key: with `api_key` it is
+    /// `/orders?api_key=pk_…`. For clients that can send no header; whoever sees the URL has the
+    /// key. Default: none.
+    #[serde(default)]
+    query: Option<Spanned<String>>,
 }
 
 impl AuthConfig for ApiKeys {
@@ -53,62 +61,77 @@ impl AuthConfig for ApiKeys {
     const EXAMPLE: &'static str = r#"{ keys: "file:partners.yaml" }"#;
 
     fn compile(self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
-        let place = self.place(site, with);
-        let text = with.read(site, self.keys.span, &self.keys)?;
-        let entries = match file::read(&text) {
-            Ok(entries) => entries,
-            Err(reasons) => {
-                let resource = format!("{}.keys", site.resource);
-                for reason in reasons {
-                    let message = format!("{}: {reason}", self.keys.value);
-                    with.findings.error("unusable-keys", self.keys.span, &resource, message);
-                }
-                return None;
-            }
-        };
-        let place = place?;
+        let places = self.places(site, with);
+        let entries = listed::read(&self.keys, "keys", site, with, file::read)?;
+        let places = places?;
+        self.tell_of_endless(&entries, site, with);
         let auth: Arc<str> = site.owner.into();
         let keys = entries.into_iter().map(|entry| Key::new(entry, &auth)).collect();
-        let scheme = match &place {
-            Place::Authorization(scheme) => scheme,
-            Place::Header(_) => "ApiKey",
-        };
-        let challenge = format!("{scheme} realm=\"{}\"", site.owner.replace(['"', '\\'], ""));
-        Some(Arc::new(Compiled { keys, place, challenge }))
+        let scheme = places.iter().find_map(|place| match place {
+            Place::Authorization(scheme) => Some(&**scheme),
+            _ => None,
+        });
+        let realm = site.owner.replace(['"', '\\'], "");
+        let challenge = format!("{} realm=\"{realm}\"", scheme.unwrap_or("ApiKey"));
+        Some(Arc::new(Compiled { keys, places, challenge }))
     }
 }
 
 impl ApiKeys {
-    fn place(&self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Place> {
+    /// Every place that is named; `None` after an error.
+    fn places(&self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Vec<Place>> {
+        let before = with.findings.errors();
+        let mut places = Vec::new();
         let mut error = |key: &str, text: &Spanned<String>, message: &str| {
             let resource = format!("{}.{key}", site.resource);
             with.findings.push(Finding::error("invalid-value", text.span, resource, message));
         };
-        match (&self.header, &self.authorization_scheme) {
-            (Some(header), Some(_)) => {
-                error(
-                    "header",
-                    header,
-                    "a key is in a `header` or under an `authorization_scheme`",
-                );
-                None
-            }
-            (None, Some(scheme)) if !is_token(scheme.as_bytes()) => {
-                error("authorization_scheme", scheme, "not the name of a scheme");
-                None
-            }
-            (None, Some(scheme)) => Some(Place::Authorization(scheme.value.as_str().into())),
-            (Some(header), None) if !is_token(header.as_bytes()) => {
+        if let Some(header) = &self.header {
+            if !is_token(header.as_bytes()) {
                 error("header", header, "not a field name");
-                None
-            }
-            (Some(header), None) if Known::of(header.as_bytes()) != Known::Other => {
+            } else if Known::of(header.as_bytes()) != Known::Other {
                 error("header", header, "this field has a meaning of its own");
-                None
             }
-            (Some(header), None) => Some(Place::Header(header.value.as_str().into())),
-            (None, None) => Some(Place::Header("X-Api-Key".into())),
+            places.push(Place::Header(header.value.as_str().into()));
         }
+        if let Some(scheme) = &self.authorization_scheme {
+            if !is_token(scheme.as_bytes()) {
+                error("authorization_scheme", scheme, "not the name of a scheme");
+            }
+            places.push(Place::Authorization(scheme.value.as_str().into()));
+        }
+        if let Some(name) = &self.query {
+            if !is_token(name.as_bytes()) || name.contains(['%', '+', '&']) {
+                error("query", name, "not the name of a parameter: letters, digits, `-` and `_`");
+            }
+            places.push(Place::Query(name.value.as_str().into()));
+        }
+        if places.is_empty() {
+            places.push(Place::Header("X-Api-Key".into()));
+        }
+        (with.findings.errors() == before).then_some(places)
+    }
+
+    /// Keys that nobody has to think of again are found when it is too late.
+    fn tell_of_endless(&self, entries: &[file::Checked], site: &Site<'_>, with: &mut Compile<'_>) {
+        const NAMED_MAX: usize = 5;
+        let endless: Vec<&str> = entries
+            .iter()
+            .filter(|entry| entry.period.expires == Duration::MAX)
+            .map(|entry| entry.id.as_str())
+            .collect();
+        if endless.is_empty() {
+            return;
+        }
+        let more = match endless.len().saturating_sub(NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = endless[..endless.len().min(NAMED_MAX)].join(", ");
+        let message = format!("{}: keys that never expire: {named}{more}", self.keys.value);
+        let resource = format!("{}.keys", site.resource);
+        let finding = Finding::warning("keys-without-expiry", self.keys.span, resource, message);
+        with.findings.push(finding.help("`portcullis keys rotate ID --expires TIME`"));
     }
 }
 
@@ -117,12 +140,13 @@ impl ApiKeys {
 enum Place {
     Header(Box<str>),
     Authorization(Box<str>),
+    Query(Box<str>),
 }
 
 impl Place {
     fn keys<'a>(&'a self, request: &'a RequestHead) -> impl Iterator<Item = Span> {
         let bytes = request.fields.bytes();
-        request.fields.live().filter_map(move |field| match self {
+        let in_fields = request.fields.live().filter_map(move |field| match self {
             Self::Header(name) => {
                 field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()).then_some(field.value)
             }
@@ -130,12 +154,35 @@ impl Place {
                 if field.known != Known::Authorization {
                     return None;
                 }
-                let at = after_scheme(field.value.of(bytes), scheme)?;
-                let start = field.value.start as usize;
-                Some(Span::new(start + at.start, start + at.end))
+                Some(within(field.value, after_scheme(field.value.of(bytes), scheme)?))
             }
-        })
+            Self::Query(_) => None,
+        });
+        let query = match self {
+            Self::Query(name) => request.query.map(|query| (query, name)),
+            Self::Header(_) | Self::Authorization(_) => None,
+        };
+        in_fields.chain(query.into_iter().flat_map(move |(query, name)| {
+            query::values(query.of(bytes), name).map(move |at| within(query, at))
+        }))
     }
+
+    fn conceal(&self, request: &mut RequestHead) {
+        match self {
+            Self::Header(name) => {
+                request.fields.remove_if(|_, found, _| is_alias(found, name.as_bytes()));
+            }
+            Self::Authorization(scheme) => request.fields.remove_if(|known, _, value| {
+                known == Known::Authorization && after_scheme(value, scheme).is_some()
+            }),
+            Self::Query(name) => query::conceal(request, name),
+        }
+    }
+}
+
+fn within(outer: Span, at: Range<usize>) -> Span {
+    let start = outer.start as usize;
+    Span::new(start + at.start, start + at.end)
 }
 
 type ById = HashMap<Box<str>, Key, BuildHasherDefault<DefaultHasher>>;
@@ -144,8 +191,7 @@ type ById = HashMap<Box<str>, Key, BuildHasherDefault<DefaultHasher>>;
 struct Key {
     id: Box<str>,
     hash: [u8; 32],
-    not_before: Duration,
-    expires: Duration,
+    period: Period,
     identity: Arc<Identity>,
 }
 
@@ -159,8 +205,7 @@ impl Key {
         Self {
             id: entry.id.into(),
             hash: entry.hash,
-            not_before: entry.not_before.unwrap_or(Duration::ZERO),
-            expires: entry.expires.unwrap_or(Duration::MAX),
+            period: entry.period,
             identity: Arc::new(identity),
         }
     }
@@ -169,7 +214,7 @@ impl Key {
 #[derive(Debug)]
 struct Compiled {
     keys: Keys,
-    place: Place,
+    places: Vec<Place>,
     challenge: String,
 }
 
@@ -189,6 +234,10 @@ impl FromIterator<Key> for Keys {
 }
 
 impl Compiled {
+    fn keys<'a>(&'a self, request: &'a RequestHead) -> impl Iterator<Item = Span> {
+        self.places.iter().flat_map(|place| place.keys(request))
+    }
+
     fn find(&self, text: &[u8], wall: Duration) -> Result<Arc<Identity>, Refusal> {
         let refused = |detail| Refusal { expired: false, detail };
         let (id, secret) = secret::split(text).ok_or(refused("not an API key"))?;
@@ -201,10 +250,10 @@ impl Compiled {
             return Err(refused("no such key"));
         };
         // Only who knows the secret learns this.
-        if key.expires <= wall {
+        if key.period.expires <= wall {
             return Err(Refusal { expired: true, detail: "the key has expired" });
         }
-        if wall < key.not_before {
+        if wall < key.period.not_before {
             return Err(refused("the key is not valid yet"));
         }
         Ok(Arc::clone(&key.identity))
@@ -213,7 +262,7 @@ impl Compiled {
 
 impl Authenticator for Compiled {
     fn presented(&self, exchange: &Exchange) -> Presented {
-        self.place.keys(&exchange.request).next().map_or(Presented::Nothing, Presented::Mine)
+        self.keys(&exchange.request).next().map_or(Presented::Nothing, Presented::Mine)
     }
 
     fn challenge(&self) -> &str {
@@ -221,7 +270,7 @@ impl Authenticator for Compiled {
     }
 
     fn verify<'a>(&'a self, exchange: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
-        let mut keys = self.place.keys(&exchange.request);
+        let mut keys = self.keys(&exchange.request);
         let Some(span) = keys.next() else {
             let problem = refuse(codes::CREDENTIALS_MISSING, &self.challenge, "no API key");
             return Verify::Done(Err(problem.into()));
@@ -240,13 +289,6 @@ impl Authenticator for Compiled {
     }
 
     fn conceal(&self, request: &mut RequestHead) {
-        match &self.place {
-            Place::Header(name) => {
-                request.fields.remove_if(|_, found, _| is_alias(found, name.as_bytes()));
-            }
-            Place::Authorization(scheme) => request.fields.remove_if(|known, _, value| {
-                known == Known::Authorization && after_scheme(value, scheme).is_some()
-            }),
-        }
+        self.places.iter().for_each(|place| place.conceal(request));
     }
 }

@@ -101,3 +101,58 @@ fn what_the_gateway_would_not_read_is_usage() {
     "#]],
     );
 }
+
+/// The life of a key: made, listed, replaced by another while both are good, taken away.
+#[test]
+fn a_file_of_keys_is_kept_by_the_command() {
+    let place = Place::with(CONFIG);
+    place.write("partners.yaml", "# Partners, by contract.\n");
+    let keys = |rest: &[&str]| place.run(&[&["keys"], rest, &["--file", "partners.yaml"]].concat());
+    let create = ["create", "--client", "acme", "--scopes", "reports:read", "--id", "acme-1"];
+    let old = keys(&[&create[..], &["--expires", "2999-12-31"]].concat()).yes();
+    let again = keys(&create);
+    assert_eq!(again.status, 1, "{}", again.shown());
+    let new = keys(&["rotate", "acme-1", "--overlap", "7d", "--new-id", "acme-2"]).yes();
+    let passes = |key: &str| {
+        let header = format!("X-Api-Key: {}", key.trim());
+        place.run(&["explain", REQUEST, "-H", &header]).status == 0
+    };
+    assert_eq!([passes(&old), passes(&new)], [true, true]);
+
+    let listed = keys(&["list", "--json"]).yes();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let states = [&listed[0], &listed[1]].map(|key| (key["id"].as_str(), key["state"].as_str()));
+    assert_eq!(states, [(Some("acme-1"), Some("ending")), (Some("acme-2"), Some("good"))]);
+    let shown = keys(&["list"]).yes();
+    assert!(shown.contains("ending") && !shown.contains("blake3"), "{shown}");
+
+    keys(&["revoke", "acme-1"]).yes();
+    assert_eq!([passes(&old), passes(&new)], [false, true]);
+    let text = place.read("partners.yaml");
+    assert!(text.starts_with("# Partners, by contract.\n- id: \"acme-2\"\n"), "{text}");
+    place.check(
+        &["keys", "revoke", "acme-1", "-f", "partners.yaml"],
+        &expect![[r#"
+            --- stderr
+            error: partners.yaml has no key `acme-1`
+            --- status 1
+        "#]],
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_left_alone() {
+    let place = Place::with("");
+    place.write("partners.yaml", "- id: a\n  hash: b\n");
+    place.check(
+        &["keys", "rotate", "a", "-f", "partners.yaml"],
+        &expect![[r#"
+            --- stderr
+            error: partners.yaml: line 2 column 3: missing field `client`
+            --- status 1
+        "#]],
+    );
+    assert_eq!(place.read("partners.yaml"), "- id: a\n  hash: b\n");
+    let none = place.run(&["keys", "list", "-f", "none.yaml"]);
+    assert_eq!(none.status, 3, "{}", none.shown());
+}

@@ -361,6 +361,46 @@ backends: {{ backend: "{}" }}
     assert_eq!(backend.requests().len(), 4);
 }
 
+/// AK-02: whoever reads the log, the backend, or what the gateway itself answers has no key.
+#[tokio::test]
+async fn a_key_in_the_query_is_seen_by_nobody_else() {
+    let backend = Backend::echo().await;
+    let config = |more: &str| {
+        let url = backend.url();
+        format!(
+            r#"
+auth: {{ partners: {{ api_keys: {{ keys: "file:keys.yaml", query: api_key }} }} }}
+routes:
+  all: {{ match: /**, auth: partners, to: backend{more} }}
+backends: {{ backend: "{url}" }}
+"#
+        )
+    };
+    let gateway = Setup::new(&config("")).file("keys.yaml", KEYS).start();
+    let referer = format!("https://shop.example/?page=2&api_key={KEY}");
+    let good = format!("/orders?page=2&api_key={KEY}");
+    let bad = format!("/orders?api_key={KEY}x");
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let request = Request::get(&good).field("referer", &referer);
+        assert_eq!(client.send(request).await.unwrap().status, 200, "{protocol:?}");
+        let seen = format!("{:?}", backend.last());
+        assert!(seen.contains("/orders?page=2 HTTP"), "{protocol:?}: {seen}");
+        assert!(!seen.contains("pk_acme"), "{protocol:?}: {seen}");
+        let refused = client.send(Request::get(&bad)).await.unwrap();
+        assert_eq!((refused.status, &*refused.problem()), (401, "credentials-invalid"));
+        assert!(!format!("{refused:?}").contains("pk_acme"), "{refused:?}");
+    }
+    let log = gateway.stop();
+    assert_eq!(log.len(), 2 * Protocol::ALL.len());
+    assert!(!log.concat().contains("pk_acme"), "{log:?}");
+
+    let gateway = Setup::new(&config(", forward_credential: true")).file("keys.yaml", KEYS).start();
+    let mut client = Client::connect(&gateway, Protocol::ALL[0]).await;
+    client.send(Request::get(&good)).await.unwrap();
+    assert!(backend.last().line.contains(KEY), "who asks for it gets it");
+}
+
 const KEY: &str = "pk_acme-1_4Kogz2wCj1GHTXhY3c7uchTN4lYPY06oJuh9x09hjj2";
 
 const KEYS: &str = r#"

@@ -184,9 +184,92 @@ fn settings_that_cannot_be_meant() {
     );
     check(
         "[]",
-        r#"{ keys: "file:partners.yaml", header: X-Key, authorization_scheme: ApiKey }"#,
+        r#"{ keys: "file:partners.yaml", query: "a&b" }"#,
         &expect![
-            "error invalid-value at api_keys.header: a key is in a `header` or under an `authorization_scheme`"
+            "error invalid-value at api_keys.query: not the name of a parameter: letters, digits, `-` and `_`"
         ],
     );
+}
+
+const EVERYWHERE: &str =
+    r#"{ keys: "file:partners.yaml", header: X-Key, authorization_scheme: Key, query: api_key }"#;
+
+#[test]
+fn a_key_in_the_query_is_taken_where_that_is_asked_for_and_goes_no_further() {
+    let (text, entry) = key("a1", |_| {});
+    let world = world(&[&entry]);
+    let request = format!(
+        "192.0.2.7 GET /orders?page=2&api%5Fkey={text} \
+         | Referer: https://shop.example/?api_key={text}#top"
+    );
+    let auth = world.auth("api_keys", SETTINGS);
+    assert_eq!(presented(&*auth, &world.exchange(&request)), "nothing");
+    let auth = world.auth("api_keys", EVERYWHERE);
+    assert_eq!(world.verify(&*auth, &request), "idp/acme");
+    let mut exchange = world.exchange(&request);
+    assert_eq!(presented(&*auth, &exchange), text);
+    auth.conceal(&mut exchange.request);
+    let request = &exchange.request;
+    assert_eq!(request.query(), Some(&b"page=2"[..]));
+    assert_eq!(request.fields.get(b"referer"), Some(&b"https://shop.example/#top"[..]));
+    let mut only = world.exchange(&format!("192.0.2.7 GET /orders?api_key={text}"));
+    auth.conceal(&mut only.request);
+    assert_eq!(only.request.query(), None);
+}
+
+#[test]
+fn one_key_in_one_place() {
+    let (text, entry) = key("a1", |_| {});
+    let world = world(&[&entry]);
+    let auth = world.auth("api_keys", EVERYWHERE);
+    let ambiguous = "400 credentials-ambiguous | two API keys";
+    for line in [
+        format!("192.0.2.7 GET /?api_key={text}&api_key={text}"),
+        format!("192.0.2.7 GET /?api_key={text} | X-Key: {text}"),
+        format!("192.0.2.7 GET / | X-Key: {text} | Authorization: Key {text}"),
+    ] {
+        assert_eq!(world.verify(&*auth, &line), ambiguous, "{line}");
+    }
+    for line in [
+        format!("192.0.2.7 GET / | X-Key: {text}"),
+        format!("192.0.2.7 GET / | Authorization: key {text}"),
+    ] {
+        assert_eq!(world.verify(&*auth, &line), "idp/acme", "{line}");
+    }
+    let seen = world.verify(&*auth, &format!("192.0.2.7 GET /?api_key={text}%20"));
+    assert!(seen.starts_with("401 credentials-invalid | not an API key"), "{seen}");
+    // This place is not named.
+    let exchange = world.exchange(&format!("192.0.2.7 GET / | X-Api-Key: {text}"));
+    assert_eq!(presented(&*auth, &exchange), "nothing");
+}
+
+#[test]
+fn two_keys_of_a_client_are_good_at_once_until_the_first_has_expired() {
+    let (old, old_entry) =
+        key("old", |entry| entry.expires = Some("2026-11-24T06:00:10Z".to_owned()));
+    let (new, new_entry) = key("successor", |_| {});
+    let world = world(&[&old_entry, &new_entry]);
+    let auth = world.auth("api_keys", SETTINGS);
+    let at = |time: &str, key: &str| {
+        let seen = world.verify(&*auth, &format!("{time} 192.0.2.7 GET / | X-Api-Key: {key}"));
+        seen.split(' ').next().unwrap().to_owned()
+    };
+    assert_eq!([at("0ms", &old), at("0ms", &new)], ["idp/acme", "idp/acme"]);
+    assert_eq!([at("10000ms", &old), at("10000ms", &new)], ["401", "idp/acme"]);
+}
+
+/// A storm of unknown keys leaves nothing behind: there is no table that it could fill, and each
+/// costs one hash, whatever the number of keys.
+#[test]
+fn a_storm_of_unknown_keys_is_refused_at_once_each_time() {
+    let entries: Vec<_> = (0..500).map(|n| key(&format!("k{n}"), |_| {}).1).collect();
+    let world = world(&entries.iter().collect::<Vec<_>>());
+    let auth = world.auth("api_keys", SETTINGS);
+    for n in 0..2000 {
+        let unknown = format!("192.0.2.7 GET / | X-Api-Key: pk_u{n}_{}", "x".repeat(43));
+        let exchange = world.exchange(&unknown);
+        let verify = auth.verify(&exchange, &world.services);
+        assert!(matches!(verify, Verify::Done(Err(_))));
+    }
+    assert!(world.services.asked().is_empty());
 }
