@@ -343,10 +343,15 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// An active health check, `GET PATH` on each endpoint.
+/// An active health check of each endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    pub path: AbsolutePath,
+    /// What is asked; exactly one is right.
+    pub path: Option<AbsolutePath>,
+    pub grpc: Option<String>,
+    pub connect: bool,
+    /// What the beginning of the answer has to contain.
+    pub contains: Option<String>,
     pub interval: PositiveDuration,
     pub timeout: PositiveDuration,
     pub statuses: Vec<Statuses>,
@@ -355,12 +360,26 @@ pub struct Health {
     pub up_after: u32,
 }
 
-/// An active health check, `GET PATH` on each endpoint: the path, or a map.
+/// An active health check of each endpoint: a path for `GET`, `grpc`, `connect`, or a map that says
+/// one of them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHealth {
-    /// What to ask for.
-    path: AbsolutePath,
+    /// Asks `GET PATH`.
+    #[serde(default)]
+    path: Option<AbsolutePath>,
+    /// Asks by gRPC's health protocol (`grpc.health.v1.Health/Check`) for a service by its full
+    /// name, or for the whole server by `""`. The endpoint has to speak HTTP/2.
+    #[serde(default)]
+    grpc: Option<String>,
+    /// Only makes a connection: TCP, and TLS to an `https://` endpoint. Default: `false`.
+    #[serde(default)]
+    connect: bool,
+    /// With `path`: a text that the first 64 KiB of the answer's body have to contain. Default: the
+    /// body is not read.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 1024))]
+    contains: Option<String>,
     /// Time between checks of an endpoint, each 15 % more or less. While its state is changing it
     /// is asked every half second, or at this interval where that is shorter. Default: `5s`.
     #[serde(default = "health_interval")]
@@ -405,6 +424,9 @@ impl From<LongHealth> for Health {
     fn from(long: LongHealth) -> Self {
         Self {
             path: long.path,
+            grpc: long.grpc,
+            connect: long.connect,
+            contains: long.contains,
             interval: long.interval,
             timeout: long.timeout,
             statuses: long.status.0,
@@ -420,7 +442,13 @@ impl FromStr for Health {
 
     fn from_str(text: &str) -> Result<Self, Fault> {
         Ok(Self {
-            path: text.parse()?,
+            path: match text {
+                "grpc" | "connect" => None,
+                path => Some(path.parse()?),
+            },
+            grpc: (text == "grpc").then(String::new),
+            connect: text == "connect",
+            contains: None,
             interval: health_interval(),
             timeout: health_timeout(),
             statuses: health_status().0,
@@ -432,7 +460,8 @@ impl FromStr for Health {
 }
 
 portcullis_core::written_short_or_long! {
-    Health = LongHealth: "path", "a path such as `/healthz`", r"^/[^ #]*$";
+    Health = LongHealth: "health", "a path such as `/healthz`, `grpc` or `connect`",
+        r"^(grpc|connect|/[^ #]*)$";
 }
 
 /// TLS to a backend's `https://` endpoints.

@@ -31,6 +31,8 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "days", check: |text| text.parse::<crate::hours::Days>().map(drop) },
     Format { name: "zone", check: |text| text.parse::<crate::hours::Zone>().map(drop) },
     Format { name: "time", check: |text| text.parse::<Time>().map(drop) },
+    Format { name: "health", check: |text| text.parse::<crate::backend::Health>().map(drop) },
+    Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },
     Format { name: "grpc-call", check: |text| text.parse::<crate::matching::GrpcCall>().map(drop) },

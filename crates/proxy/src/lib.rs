@@ -26,6 +26,7 @@ mod finish;
 mod forward;
 mod forwarded;
 mod gateway;
+mod grpc_health;
 mod h1;
 mod h2;
 mod h2_guard;

@@ -7,21 +7,25 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Method;
-use portcullis_core::{RequestHead, ResponseHead};
-use portcullis_http1::{Framing, HeadLimits, RequestWire};
-use portcullis_snapshot::{Backend, HealthProbe, HostHeader};
+use http::{Method, StatusCode};
+use portcullis_core::{BodyLength, Fields, RequestHead, ResponseHead, grpc};
+use portcullis_http1::{HeadLimits, RequestWire, request_framing};
+use portcullis_snapshot::{Backend, HealthProbe, HealthQuestion, HostHeader};
 use portcullis_telemetry::metrics::Bound;
 use portcullis_upstream::{EndpointIndex, Outcome};
 
-use crate::backend::{Begin, HeadKind};
+use crate::backend::{Begin, HeadKind, Leg};
 use crate::deadline::Wait;
 use crate::dial;
+use crate::grpc_health;
 use crate::socket::is_exhausted;
+use crate::wire::Progress;
 use crate::worker::Worker;
 
 /// How often due checks are looked for.
 const LOOK: Duration = Duration::from_millis(100);
+/// What is read of an answer's body, where anybody wants to know.
+const BODY_BYTES_MAX: usize = 64 << 10;
 
 /// Runs on the first worker: checks are few, and their results are shared.
 pub(crate) async fn run(worker: Rc<Worker>) {
@@ -48,46 +52,103 @@ async fn check(worker: Rc<Worker>, backend: Arc<Backend>, index: EndpointIndex) 
     let deadline = worker.deadlines.add();
     deadline.set(Wait::Connect, worker.coarse_now() + probe.timeout);
     let mut ask = std::pin::pin!(ask(&worker, &backend, probe, index));
-    let status = poll_fn(|cx| match deadline.check(cx) {
+    let answer = poll_fn(|cx| match deadline.check(cx) {
         Ok(()) => ask.as_mut().poll(cx),
         Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
     })
     .await;
-    if status.as_ref().is_err_and(is_exhausted) {
+    if answer.as_ref().is_err_and(is_exhausted) {
         // It is the gateway that has none left, which says nothing about the endpoint.
         worker.metrics.bound(Bound::Descriptors);
         return;
     }
-    let outcome = match status.as_ref().is_ok_and(|status| probe.is_healthy(*status)) {
-        true => Outcome::Pass,
-        false => Outcome::Fail,
+    let outcome = match &answer {
+        Ok(()) => Outcome::Pass,
+        Err(_) => Outcome::Fail,
     };
+    let reason = answer.err().map(|error| error.to_string());
     let endpoint = backend.balancer.endpoint(index);
     let now = worker.shared.world.clock().mono();
     if let Some(transition) = endpoint.check_ended(&probe.settings, outcome, now) {
-        tracing::info!(backend = &*backend.name, endpoint = endpoint.url(), ?transition, ?status);
+        tracing::info!(backend = &*backend.name, endpoint = endpoint.url(), ?transition, reason);
     }
 }
 
-/// The status of the endpoint's answer.
+/// Whether the endpoint is well; the error says why it is not.
 async fn ask(
     worker: &Worker,
     backend: &Backend,
     probe: &HealthProbe,
     index: EndpointIndex,
-) -> io::Result<u16> {
-    let address = backend.endpoint(index);
+) -> io::Result<()> {
     let mut leg = dial::fresh(worker, backend, index).await?;
-    let mut head = RequestHead { method: Method::GET, ..RequestHead::default() };
-    let host = match (&probe.host, &backend.host) {
+    match &probe.question {
+        HealthQuestion::Connect => Ok(()),
+        HealthQuestion::Http { path, host, statuses, contains } => {
+            let mut head = head(backend, index, host.as_ref(), path);
+            head.method = Method::GET;
+            let response = exchange(worker, &mut leg, &head, &[]).await?;
+            let status = response.status.as_u16();
+            if !statuses.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
+                return Err(io::Error::other(format!("status {status}")));
+            }
+            let Some(wanted) = contains else { return Ok(()) };
+            let body = body(worker, &mut leg).await?;
+            match body.windows(wanted.len()).any(|window| window == &**wanted) {
+                true => Ok(()),
+                false => Err(io::Error::other("the answer does not contain what it should")),
+            }
+        }
+        HealthQuestion::Grpc { service } => {
+            let mut head = head(backend, index, None, grpc_health::PATH);
+            head.method = Method::POST;
+            head.fields.append(b"content-type", grpc::CONTENT_TYPE);
+            let question = grpc_health::question(service);
+            head.body = BodyLength::of(question.len() as u64);
+            let response = exchange(worker, &mut leg, &head, &question).await?;
+            if response.status != StatusCode::OK {
+                return Err(io::Error::other(format!("status {}", response.status.as_u16())));
+            }
+            let body = body(worker, &mut leg).await?;
+            let told = |fields: &Fields| fields.get(b"grpc-status").map(<[u8]>::to_vec);
+            let status = leg.trailers().and_then(told).or_else(|| told(&response.fields));
+            grpc_health::answer(status.as_deref(), &body).map_err(io::Error::other)
+        }
+    }
+}
+
+fn head(
+    backend: &Backend,
+    index: EndpointIndex,
+    host: Option<&Arc<str>>,
+    path: &str,
+) -> RequestHead {
+    let address = backend.endpoint(index);
+    let mut head = RequestHead::default();
+    let host = match (host, &backend.host) {
         (Some(host), _) | (None, HostHeader::Name(host)) => host,
         _ => &address.authority,
     };
     head.authority = head.fields.intern(host.as_bytes());
-    head.path = head.fields.intern(probe.path.as_bytes());
+    head.path = head.fields.intern(path.as_bytes());
     head.fields.append(b"user-agent", b"portcullis-health");
-    let begin = Begin { wire: RequestWire::new(Framing::None), accept: None };
-    leg.begin(&worker.buffers, &head, &begin);
+    head
+}
+
+/// Sends a request with its body, and reads the head of the answer.
+async fn exchange(
+    worker: &Worker,
+    leg: &mut Leg,
+    head: &RequestHead,
+    sent: &[u8],
+) -> io::Result<ResponseHead> {
+    let accepts_trailers = !sent.is_empty();
+    let wire = RequestWire { accepts_trailers, ..RequestWire::new(request_framing(head)) };
+    leg.begin(&worker.buffers, head, &Begin { wire, accept: None });
+    if !sent.is_empty() {
+        leg.write(&worker.buffers, sent);
+        leg.finish(&worker.buffers, None);
+    }
     poll_fn(|cx| leg.poll_flush(cx, &worker.buffers)).await?;
     let mut response = ResponseHead::default();
     let limits = HeadLimits::default();
@@ -96,7 +157,21 @@ async fn ask(
             poll_fn(|cx| leg.poll_head(cx, &worker.buffers, &limits, &head.method, &mut response));
         let kind = kind.await.map_err(|failure| io::Error::other(format!("{failure:?}")))?;
         if matches!(kind, HeadKind::Final { .. }) {
-            return Ok(response.status.as_u16());
+            return Ok(response);
+        }
+    }
+}
+
+/// The body's beginning.
+async fn body(worker: &Worker, leg: &mut Leg) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut sink = |data: &[u8]| body.extend_from_slice(data);
+        let progress = poll_fn(|cx| leg.poll_body(cx, &worker.buffers, true, &mut sink)).await;
+        let progress = progress.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        if matches!(progress, Progress::End) || body.len() >= BODY_BYTES_MAX {
+            body.truncate(BODY_BYTES_MAX);
+            return Ok(body);
         }
     }
 }

@@ -156,21 +156,29 @@ pub struct BackendTls {
 /// An active health check.
 #[derive(Clone, Debug)]
 pub struct HealthProbe {
-    pub path: Arc<str>,
-    /// `None`: as [`Backend::host`] says, and the endpoint's own where that is the client's.
-    pub host: Option<Arc<str>>,
-    /// Statuses that mean healthy, as inclusive ranges.
-    pub statuses: Vec<(u16, u16)>,
+    pub question: HealthQuestion,
     /// A failure when there is no answer by then.
     pub timeout: Duration,
     pub settings: HealthSettings,
 }
 
-impl HealthProbe {
-    #[must_use]
-    pub fn is_healthy(&self, status: u16) -> bool {
-        self.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status))
-    }
+/// What an endpoint is asked to find out whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HealthQuestion {
+    /// `GET`.
+    Http {
+        path: Arc<str>,
+        /// `None`: as [`Backend::host`] says, and the endpoint's own where that is the client's.
+        host: Option<Arc<str>>,
+        /// Statuses that mean healthy, as inclusive ranges.
+        statuses: Vec<(u16, u16)>,
+        /// What the beginning of the body has to contain.
+        contains: Option<Arc<[u8]>>,
+    },
+    /// By `grpc.health.v1.Health/Check`; the service is empty for the whole server.
+    Grpc { service: Arc<str> },
+    /// A connection will do.
+    Connect,
 }
 
 impl Backend {

@@ -21,7 +21,8 @@ pub mod tls;
 mod version;
 
 pub use backend::{
-    Backend, BackendTls, EndpointAddress, HealthProbe, HostHeader, Protocol, ProxyVersion,
+    Backend, BackendTls, EndpointAddress, HealthProbe, HealthQuestion, HostHeader, Protocol,
+    ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
 pub use compile::{CompileContext, compile, compile_with_patterns};

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use portcullis_testkit::backend::response;
+use portcullis_testkit::h2_backend::{H2Backend, Manner, map};
 use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway, until};
+use portcullis_upstream::Health;
 
 /// Answers `/healthz` as told and everything else with its name.
 struct Patient {
@@ -112,4 +114,73 @@ backends:
         gateway.settle().await;
         assert_eq!(served(&gateway).await, ["two"; 6]);
     }
+}
+
+/// The health of each endpoint once all have been asked often enough to be believed.
+async fn verdicts(gateway: &TestGateway, wanted: &[Health]) {
+    let snapshot = gateway.gateway.snapshot();
+    let members = snapshot.backends[0].balancer.members();
+    until("the health of each endpoint", || {
+        gateway.clock.advance(Duration::from_millis(10));
+        members.iter().map(|member| member.endpoint.health()).eq(wanted.iter().copied())
+    })
+    .await;
+}
+
+fn asking(health: &str, urls: &[String]) -> TestGateway {
+    let urls: Vec<String> = urls.iter().map(|url| format!("{url:?}")).collect();
+    let urls = urls.join(", ");
+    Setup::new(&format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: [{urls}], health: {health} }}
+"#
+    ))
+    .start()
+}
+
+#[tokio::test]
+async fn the_answer_may_have_to_contain_something() {
+    let well = Patient::new("state: ready").await;
+    let not = Patient::new("state: starting").await;
+    let urls = [well.backend.url(), not.backend.url()].map(|url| url.to_string());
+    let gateway = asking(r#"{ path: /state, contains: "ready", timeout: 1h }"#, &urls);
+    verdicts(&gateway, &[Health::Up, Health::Down]).await;
+}
+
+/// What each server says by gRPC's health protocol, in its bytes.
+async fn grpc_server(message: &'static [u8], status: &'static str) -> H2Backend {
+    H2Backend::start(Manner::default(), move |mut stream| async move {
+        let (question, _) = stream.whole().await.unwrap();
+        assert_eq!(question, b"\0\0\0\0\x08\x0a\x06a.Shop");
+        assert_eq!(stream.request.uri().path(), "/grpc.health.v1.Health/Check");
+        let mut body = stream.head(200, &[("content-type", "application/grpc")]);
+        body.send_data(message.into(), false).unwrap();
+        body.send_trailers(map(&[("grpc-status", status)])).unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_grpc_server_is_asked_in_its_own_words() {
+    let servers = [
+        grpc_server(b"\0\0\0\0\x02\x08\x01", "0").await,
+        grpc_server(b"\0\0\0\0\x02\x08\x02", "0").await,
+        grpc_server(b"", "5").await,
+    ];
+    let urls = servers.each_ref().map(|server| server.url().replace("http://", "h2c://"));
+    let gateway = asking(r#"{ grpc: "a.Shop", timeout: 1h }"#, &urls);
+    verdicts(&gateway, &[Health::Up, Health::Down, Health::Down]).await;
+}
+
+#[tokio::test]
+async fn a_connection_may_be_enough() {
+    let well = Patient::new("one").await;
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let urls = [well.backend.url().to_string(), format!("http://{gone}")];
+    let gateway = asking("connect", &urls);
+    verdicts(&gateway, &[Health::Up, Health::Down]).await;
+    assert!(well.backend.requests().is_empty());
 }

@@ -14,7 +14,8 @@ use rustls::pki_types::ServerName;
 
 use super::{Compiler, tls};
 use crate::backend::{
-    Backend, BackendTls, EndpointAddress, HashKey, HealthProbe, HostHeader, Protocol, ProxyVersion,
+    Backend, BackendTls, EndpointAddress, HashKey, HealthProbe, HealthQuestion, HostHeader,
+    Protocol, ProxyVersion,
 };
 
 /// Checks come at least this often while an endpoint's state is changing.
@@ -37,6 +38,7 @@ impl Compiler<'_, '_> {
         let name: Arc<str> = named.name.as_str().into();
         self.check_endpoints(&resource, named);
         self.check_protocol(&resource, written);
+        self.check_health(&resource, named);
         let proxy_protocol = written.proxy_protocol.as_ref().map(|version| match version.value {
             portcullis_config::ProxyVersion::V1 => ProxyVersion::V1,
             portcullis_config::ProxyVersion::V2 => ProxyVersion::V2,
@@ -110,6 +112,32 @@ impl Compiler<'_, '_> {
         if endpoints.iter().all(|endpoint| endpoint.weight == 0) {
             let message = "every endpoint has the weight 0, so none gets a request";
             self.push(Finding::warning("no-weight", named.span, resource, message));
+        }
+    }
+
+    /// A check asks one thing, in a protocol that the endpoints speak.
+    fn check_health(&mut self, resource: &str, named: &Named<Written>) {
+        let Some(health) = &named.value.health else { return };
+        let resource = format!("{resource}.health");
+        let mut error = |message: &str, help: &str| {
+            let finding = Finding::error("health", named.span, &*resource, message);
+            self.push(finding.help(help));
+        };
+        let asked = [health.path.is_some(), health.grpc.is_some(), health.connect];
+        if asked.iter().filter(|asked| **asked).count() != 1 {
+            error("a check asks one thing", "write `path`, `grpc` or `connect: true`");
+        }
+        if health.contains.is_some() && health.path.is_none() {
+            error("only the answer to a `path` is searched", "remove `contains`");
+        }
+        let one = |endpoint: &Endpoint| address(endpoint, None, protocol(&named.value));
+        let h1 = |address: &EndpointAddress| match address.protocol {
+            Protocol::H1 => true,
+            Protocol::Auto => !address.https,
+            Protocol::H2 => false,
+        };
+        if health.grpc.is_some() && named.value.endpoints.iter().map(one).any(|one| h1(&one)) {
+            error("gRPC needs HTTP/2", "write `protocol: h2`, or `h2c://` endpoints");
         }
     }
 
@@ -256,13 +284,21 @@ fn hash_key(balance: &Balance) -> Option<HashKey> {
 }
 
 fn probe(written: &Health) -> HealthProbe {
+    let question = match (&written.path, &written.grpc) {
+        (Some(path), _) => HealthQuestion::Http {
+            path: path.0.as_str().into(),
+            host: written.host.as_ref().map(|host| host.0.as_str().into()),
+            statuses: written.statuses.iter().map(|range| (range.first, range.last)).collect(),
+            contains: written.contains.as_ref().map(|text| text.as_bytes().into()),
+        },
+        (None, Some(service)) => HealthQuestion::Grpc { service: service.as_str().into() },
+        (None, None) => HealthQuestion::Connect,
+    };
     // Old results say nothing about a new question.
     let mut hasher = DefaultHasher::new();
-    (&written.path.0, &written.host, &written.statuses).hash(&mut hasher);
+    question.hash(&mut hasher);
     HealthProbe {
-        path: written.path.0.as_str().into(),
-        host: written.host.as_ref().map(|host| host.0.as_str().into()),
-        statuses: written.statuses.iter().map(|range| (range.first, range.last)).collect(),
+        question,
         timeout: written.timeout.0,
         settings: HealthSettings {
             interval: written.interval.0,

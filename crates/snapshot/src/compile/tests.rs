@@ -36,7 +36,10 @@ fn dump(snapshot: &Snapshot) -> String {
             backend.balancer.algorithm(),
             backend.host,
             if backend.tls.is_some() { " tls" } else { "" },
-            backend.health.as_ref().map_or(String::new(), |probe| format!(" probe {}", probe.path)),
+            backend
+                .health
+                .as_ref()
+                .map_or(String::new(), |probe| format!(" probe {:?}", probe.question)),
         )
         .unwrap();
         for (endpoint, member) in backend.endpoints.iter().zip(backend.balancer.members()) {
@@ -104,7 +107,7 @@ backends:
 "#,
         &expect![[r#"
             listener http 127.0.0.1:8080
-            backend v1 LeastRequests host Endpoint probe /healthz
+            backend v1 LeastRequests host Endpoint probe Http { path: "/healthz", host: None, statuses: [(200, 299)], contains: None }
               http://10.0.0.1:8080 10.0.0.1:8080 weight 1
               http://[::1]:80 [::1] weight 3
             backend v2 RoundRobin host Name("v2.example.com")
