@@ -25,7 +25,8 @@ Usage: cargo xtask VERB
 
   test                 everything that must hold before a change lands: format, lints,
                        licences, documentation, generated files, and every test
-  test-real            only the tests against real servers (nginx, oidc-provider)
+  test-real            only the tests against real servers (nginx, oidc-provider), and those with a
+                       browser (chromium), which only this runs
   setup                installs the system packages that those need (Debian, as root)
   generate [--check]   writes the generated files, or says which are out of date
   new-policy NAME      writes the files of a policy that compiles, to be filled in
@@ -57,7 +58,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     match words.as_slice() {
         ["test", rest @ ..] => test::everything(rest),
         ["test-real"] => test::real(),
-        ["setup"] => setup::install(),
+        ["setup"] => setup::install_with_browser(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),
         ["new-policy", name] => new_policy::write(name),

@@ -21,6 +21,12 @@ const TESTS: &[Need] = &[
     Need { program: "valgrind", asked: "--version", package: "valgrind" },
 ];
 
+/// What the tests with a browser need beside those.
+const BROWSER: &[Need] = &[
+    Need { program: "chromium", asked: "--version", package: "chromium" },
+    Need { program: "chromedriver", asked: "--version", package: "chromium-driver" },
+];
+
 const BENCH: &[Need] = &[
     Need { program: "curl", asked: "--version", package: "curl" },
     Need { program: "h2load", asked: "--version", package: "nghttp2-client" },
@@ -38,6 +44,11 @@ const BENCH: &[Need] = &[
 
 pub(crate) fn install() -> anyhow::Result<()> {
     ensure(TESTS)
+}
+
+pub(crate) fn install_with_browser() -> anyhow::Result<()> {
+    ensure(TESTS)?;
+    ensure(BROWSER)
 }
 
 pub(crate) fn install_for_bench() -> anyhow::Result<()> {

@@ -11,6 +11,8 @@ use crate::{bench, generate, setup};
 
 /// Names the tests that start a server which is not ours; they live in modules called `real`.
 const REAL: &str = "real::";
+/// Those of them with a browser, which is a download of its own: `test-real` runs them.
+const CHROMIUM: &str = "real::chromium::";
 
 pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
     step("system packages", setup::install)?;
@@ -36,12 +38,12 @@ pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
     step("build", || run(runner(&["--no-run"])))?;
     step("generated files", generate::check_built)?;
     step("instructions", bench::check_micro)?;
-    tests(filter)
+    tests(filter, &["--", "--skip", CHROMIUM])
 }
 
 pub(crate) fn real() -> anyhow::Result<()> {
-    step("system packages", setup::install)?;
-    tests(&[REAL])
+    step("system packages", setup::install_with_browser)?;
+    tests(&[REAL], &[])
 }
 
 /// cargo-deny where it is installed. Its database of known holes is fetched; where that is out of
@@ -60,9 +62,10 @@ fn dependencies() -> anyhow::Result<()> {
     run(cargo(&[&quiet[..], &["check", "bans", "licenses", "sources"]].concat()))
 }
 
-fn tests(filter: &[&str]) -> anyhow::Result<()> {
+/// Both runners take what is after `--` alike.
+fn tests(filter: &[&str], more: &[&str]) -> anyhow::Result<()> {
     println!("── tests");
-    let status = runner(&["--no-fail-fast"]).args(filter).status()?;
+    let status = runner(&["--no-fail-fast"]).args(filter).args(more).status()?;
     if !status.success() {
         bail!("tests: {status}");
     }

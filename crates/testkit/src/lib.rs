@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure here fails the test")]
 
 pub mod backend;
+pub mod chromium;
 pub mod client;
 pub mod end_to_end;
 pub mod fetcher;
@@ -25,6 +26,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use backend::Backend;
+pub use chromium::Chromium;
 pub use client::{Answer, Body, Client, Cut, Protocol, Request};
 pub use fetcher::Scripted;
 pub use gateway::{Setup, TestGateway};

@@ -2,6 +2,8 @@
 //! package `oidc-provider` by discovery. Both are started here, on free ports; `cargo xtask test`
 //! installs what is missing. And OpenSSL, which nodejs brings, as a client.
 
+mod chromium;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -54,8 +56,15 @@ fn ask(port: u16, method: &str, path: &str, fields: &[(&str, &str)], body: &str)
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// nginx as a backend; it serves when it accepts.
+/// nginx as a backend that tells who asks.
 fn nginx(dir: &Path) -> (Server, u16) {
+    let says = "default_type text/plain;
+                return 200 \"nginx saw $http_portcullis_client at $uri\\n\";";
+    nginx_saying(dir, says)
+}
+
+/// nginx as a backend, with what a location of it has; it serves when it accepts.
+fn nginx_saying(dir: &Path, says: &str) -> (Server, u16) {
     let port = free_port();
     let at = |name: &str| dir.join(name).display().to_string();
     let config = format!(
@@ -64,8 +73,7 @@ fn nginx(dir: &Path) -> (Server, u16) {
          http {{
            access_log off; client_body_temp_path {b}; proxy_temp_path {b}; fastcgi_temp_path {b};
            uwsgi_temp_path {b}; scgi_temp_path {b};
-           server {{ listen 127.0.0.1:{port}; location / {{ default_type text/plain;
-             return 200 \"nginx saw $http_portcullis_client at $uri\\n\"; }} }}
+           server {{ listen 127.0.0.1:{port}; location / {{ {says} }} }}
          }}",
         at("nginx.pid"),
         b = at("temp"),
@@ -93,6 +101,12 @@ fn wait_for(port: u16) {
 
 /// The gateway with `portcullis.yaml` in this folder, and the port of its first listener.
 fn gateway(dir: &Path) -> (Server, u16) {
+    let (gateway, ports) = gateway_of(dir, 1);
+    (gateway, ports[0])
+}
+
+/// The same, with the ports of so many listeners.
+fn gateway_of(dir: &Path, listeners: usize) -> (Server, Vec<u16>) {
     let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .arg("run")
         .current_dir(dir)
@@ -103,10 +117,23 @@ fn gateway(dir: &Path) -> (Server, u16) {
         .unwrap();
     let mut gateway = Server(child);
     let mut output = BufReader::new(gateway.0.stderr.take().unwrap());
-    let line = await_line(&mut output, "listening");
-    let digits = line.split("127.0.0.1:").nth(1).unwrap();
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
-    (gateway, digits[..end].parse().unwrap())
+    let port = |_| {
+        let line = await_line(&mut output, "listening");
+        let digits = line.split("127.0.0.1:").nth(1).unwrap();
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
+        digits[..end].parse().unwrap()
+    };
+    let ports = (0..listeners).map(port).collect();
+    (gateway, ports)
+}
+
+/// A certificate for `localhost` and its key, in files of this folder.
+fn self_signed(dir: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = leaf.self_signed(&key).unwrap();
+    std::fs::write(dir.join("cert.pem"), certificate.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), key.serialize_pem()).unwrap();
 }
 
 #[test]
@@ -155,11 +182,7 @@ socket.on('close', () => console.log('closed'));
 #[test]
 fn a_client_cannot_renegotiate() {
     let dir = tempfile::tempdir().unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let certificate = leaf.self_signed(&key).unwrap();
-    std::fs::write(dir.path().join("cert.pem"), certificate.pem()).unwrap();
-    std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+    self_signed(dir.path());
     let text = r#"
 listeners:
   tls:

@@ -9,6 +9,7 @@ mod client;
 mod credentials;
 mod features;
 mod judging;
+mod logins;
 mod memory;
 mod recorder;
 mod relay;
