@@ -43,19 +43,20 @@ fn forwarded() {
     check(
         &[&[request], &caller[..]].concat(),
         &expect![[r#"
-        GET http://localhost/orders/./7?x=1
+            GET http://localhost/orders/./7?x=1
 
-          listener      http
-          path          /orders/7
-          route         orders   GET */orders/{id}
-          admit early   limits   continue
-          authenticate  auth     continue
-          authorise     require  continue
-          admit         limits   continue
+              listener      http
+              path          /orders/7
+              route         orders   GET */orders/{id}
+              requires      routes.orders.require: scopes orders:read
+              admit early   limits   continue
+              authenticate  auth     continue
+              authorise     require  continue
+              admit         limits   continue
 
-          forwarded to orders-v1 (90 of 100) or orders-v2 (10 of 100)
-        --- status 0
-    "#]],
+              forwarded to orders-v1 (90 of 100) or orders-v2 (10 of 100)
+            --- status 0
+        "#]],
     );
 }
 
@@ -266,19 +267,20 @@ fn what_depends_on_the_issuer_is_not_known_here() {
     check(
         &["GET http://localhost/orders/7", "--header", TOKEN],
         &expect![[r#"
-        GET http://localhost/orders/7
+            GET http://localhost/orders/7
 
-          listener      http
-          path          /orders/7
-          route         orders   GET */orders/{id}
-          admit early   limits   continue
-          authenticate  auth     unknown: needs https://idp.example.com/.well-known/openid-configuration
-          authorise     require  not reached
-          admit         limits   not reached
+              listener      http
+              path          /orders/7
+              route         orders   GET */orders/{id}
+              requires      routes.orders.require: scopes orders:read
+              admit early   limits   continue
+              authenticate  auth     unknown: needs https://idp.example.com/.well-known/openid-configuration
+              authorise     require  not reached
+              admit         limits   not reached
 
-          unknown: it depends on https://idp.example.com/.well-known/openid-configuration, which is not asked offline; `--as NAME` takes a credential for accepted
-        --- status 3
-    "#]],
+              unknown: it depends on https://idp.example.com/.well-known/openid-configuration, which is not asked offline; `--as NAME` takes a credential for accepted
+            --- status 3
+        "#]],
     );
 }
 

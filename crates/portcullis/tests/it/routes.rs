@@ -49,88 +49,91 @@ fn json() {
     place().check(
         &["routes", "--json"],
         &expect![[r#"
-        [
-          {
-            "route": "orders",
-            "matches": [
-              "api.example.com/orders/**",
-              "GET */v1/orders/**"
-            ],
-            "listeners": [
-              "http"
-            ],
-            "access": "authenticated",
-            "auth": [
-              "idp",
-              "partners"
-            ],
-            "scopes": [
-              "orders:read"
-            ],
-            "policies": [
-              "admit early: limits",
-              "authenticate: auth",
-              "authorise: require",
-              "admit: limits"
-            ],
-            "to": [
+            [
               {
-                "backend": "orders-v1",
-                "weight": 90
+                "route": "orders",
+                "matches": [
+                  "api.example.com/orders/**",
+                  "GET */v1/orders/**"
+                ],
+                "listeners": [
+                  "http"
+                ],
+                "access": "authenticated",
+                "auth": [
+                  "idp",
+                  "partners"
+                ],
+                "scopes": [
+                  "orders:read"
+                ],
+                "require": [
+                  "routes.orders.require: scopes orders:read"
+                ],
+                "policies": [
+                  "admit early: limits",
+                  "authenticate: auth",
+                  "authorise: require",
+                  "admit: limits"
+                ],
+                "to": [
+                  {
+                    "backend": "orders-v1",
+                    "weight": 90
+                  },
+                  {
+                    "backend": "orders-v2",
+                    "weight": 10
+                  }
+                ]
               },
               {
-                "backend": "orders-v2",
-                "weight": 10
-              }
-            ]
-          },
-          {
-            "route": "news",
-            "matches": [
-              "*/news"
-            ],
-            "listeners": [
-              "http"
-            ],
-            "access": "optional",
-            "auth": [
-              "idp"
-            ],
-            "scopes": [],
-            "reason": "better with a name",
-            "policies": [
-              "admit early: limits",
-              "authenticate: auth"
-            ],
-            "to": [
+                "route": "news",
+                "matches": [
+                  "*/news"
+                ],
+                "listeners": [
+                  "http"
+                ],
+                "access": "optional",
+                "auth": [
+                  "idp"
+                ],
+                "scopes": [],
+                "reason": "better with a name",
+                "policies": [
+                  "admit early: limits",
+                  "authenticate: auth"
+                ],
+                "to": [
+                  {
+                    "backend": "orders-v1",
+                    "weight": 100
+                  }
+                ]
+              },
               {
-                "backend": "orders-v1",
-                "weight": 100
+                "route": "status",
+                "matches": [
+                  "*/status"
+                ],
+                "listeners": [
+                  "http",
+                  "inner"
+                ],
+                "access": "public",
+                "auth": [],
+                "scopes": [],
+                "reason": "a probe",
+                "policies": [
+                  "admit early: limits",
+                  "forward: respond"
+                ],
+                "to": []
               }
             ]
-          },
-          {
-            "route": "status",
-            "matches": [
-              "*/status"
-            ],
-            "listeners": [
-              "http",
-              "inner"
-            ],
-            "access": "public",
-            "auth": [],
-            "scopes": [],
-            "reason": "a probe",
-            "policies": [
-              "admit early: limits",
-              "forward: respond"
-            ],
-            "to": []
-          }
-        ]
-        --- status 0
-    "#]],
+            --- status 0
+        "#]],
     );
 }
 
