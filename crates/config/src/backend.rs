@@ -27,6 +27,7 @@ pub struct Backend {
     pub connections_max: u32,
     pub idle_max: u32,
     pub pending_max: u32,
+    pub retry_budget: RetryBudget,
     pub protocol: Spanned<Protocol>,
     pub streams_max: u32,
     pub proxy_protocol: Option<Spanned<ProxyVersion>>,
@@ -81,6 +82,12 @@ struct LongBackend {
     /// Requests that may wait for a connection; a 503 beyond. Default: 1024.
     #[serde(default = "pending_max")]
     pending_max: u32,
+    /// How many of its requests may be sent again, whatever the routes allow: a share of its
+    /// requests and some each second. A failure beyond is answered as it is. Requests that could
+    /// not be connected go to another endpoint at no cost. Default:
+    /// `{ percent: 20, per_second: 10 }`.
+    #[serde(default)]
+    retry_budget: RetryBudget,
     /// The HTTP version it is spoken to in: `auto`, `h1` or `h2`. `auto` lets `https://` endpoints
     /// pick by ALPN, and is HTTP/1.1 in clear text; an `h2c://` endpoint always gets HTTP/2.
     /// Default: `auto`.
@@ -102,6 +109,35 @@ struct LongBackend {
     /// and it has been verified. Default: `false`.
     #[serde(default)]
     forward_certificate: bool,
+}
+
+/// The most that is sent again.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBudget {
+    /// Of a hundred requests. Default: 20.
+    #[serde(default = "percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: u32,
+    /// Each second in addition, over all workers. Those not needed are kept for ten seconds.
+    /// Default: 10.
+    #[serde(default = "per_second")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub per_second: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { percent: percent(), per_second: per_second() }
+    }
+}
+
+fn percent() -> u32 {
+    20
+}
+
+fn per_second() -> u32 {
+    10
 }
 
 fn slow_start() -> DurationOrOff {
@@ -146,6 +182,7 @@ impl From<LongBackend> for Backend {
             connections_max: long.connections_max,
             idle_max: long.idle_max,
             pending_max: long.pending_max,
+            retry_budget: long.retry_budget,
             protocol: long.protocol,
             streams_max: long.streams_max,
             proxy_protocol: long.proxy_protocol,
@@ -169,6 +206,7 @@ impl Backend {
             connections_max: connections_max(),
             idle_max: idle_max(),
             pending_max: pending_max(),
+            retry_budget: RetryBudget::default(),
             protocol: Spanned::default(),
             streams_max: streams_max(),
             proxy_protocol: None,

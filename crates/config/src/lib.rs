@@ -28,7 +28,7 @@ mod yaml;
 
 pub use acceptance::Acceptance;
 pub use backend::{
-    Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion,
+    Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
 };
 pub use forms::OneOrMany;
 pub use hours::{Days, Hours, Times, Zone};

@@ -56,6 +56,8 @@ impl portcullis_admin::View for View {
             {
                 exposition.count(Metric::PoolLimitHits, &[name, limit], counter.refused());
             }
+            let refused = backend.budget.refused();
+            exposition.count(Metric::RetriesRefused, &[name], refused);
             for member in backend.balancer.members() {
                 let endpoint = &member.endpoint;
                 let labels = [name, endpoint.url()];

@@ -88,6 +88,7 @@ pub(crate) async fn forward<C: Client>(
     let mut tried = Tried::default();
     let authority = slot.exchange.request.authority;
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
+    backend.budget.request();
     loop {
         let now = slot.exchange.now.mono;
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
@@ -151,7 +152,8 @@ pub(crate) async fn forward<C: Client>(
             }
             _ => false,
         };
-        if again && upload.is_untouched() && slot.trip.retries + 1 < ATTEMPTS_MAX {
+        let again = again && upload.is_untouched() && slot.trip.retries + 1 < ATTEMPTS_MAX;
+        if again && backend.budget.take(worker.coarse_now()) {
             slot.trip.retries += 1;
             slot.response.clear();
             upload.restart();

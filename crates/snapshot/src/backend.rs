@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Known};
-use portcullis_upstream::{Balancer, Capacity, EndpointIndex, HealthSettings};
+use portcullis_upstream::{Balancer, Budget, Capacity, EndpointIndex, HealthSettings};
 
 #[derive(Debug)]
 pub struct Backend {
@@ -16,6 +16,8 @@ pub struct Backend {
     pub endpoints: Vec<EndpointAddress>,
     /// What all workers together hold; outlives reloads.
     pub capacity: Arc<Capacity>,
+    /// How many of its requests may be sent again; outlives reloads.
+    pub budget: Arc<Budget>,
     pub health: Option<HealthProbe>,
     /// What the balancer goes by, where it hashes.
     pub hash: Option<HashKey>,

@@ -1,8 +1,9 @@
-//! What outlives a reload: endpoints and capacities by name.
+//! What outlives a reload: endpoints, capacities and retry budgets by name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::budget::{Budget, Terms};
 use crate::capacity::Capacity;
 use crate::endpoint::Endpoint;
 
@@ -21,6 +22,7 @@ pub struct Directory {
 #[derive(Debug, Default)]
 struct Known {
     capacity: Weak<Capacity>,
+    budget: Weak<Budget>,
     endpoints: HashMap<Box<str>, Weak<Endpoint>>,
 }
 
@@ -52,6 +54,19 @@ impl Directory {
             known.capacity.upgrade().unwrap_or_else(|| {
                 let made = Arc::new(Capacity::default());
                 known.capacity = Arc::downgrade(&made);
+                made
+            })
+        })
+    }
+
+    /// Other terms are another budget, which begins anew.
+    #[must_use]
+    pub fn budget(&self, backend: &str, terms: Terms) -> Arc<Budget> {
+        self.with(backend, |known| {
+            let kept = known.budget.upgrade().filter(|kept| kept.terms() == terms);
+            kept.unwrap_or_else(|| {
+                let made = Arc::new(Budget::new(terms));
+                known.budget = Arc::downgrade(&made);
                 made
             })
         })
@@ -98,6 +113,10 @@ mod tests {
         let capacity = directory.capacity("orders");
         let _permit = capacity.connections.try_acquire(9);
         assert_eq!(directory.capacity("orders").connections.used(), 1);
+        let budget = directory.budget("orders", Terms::default());
+        assert!(Arc::ptr_eq(&budget, &directory.budget("orders", Terms::default())));
+        let other = directory.budget("orders", Terms { percent: 5, ..Terms::default() });
+        assert!(!Arc::ptr_eq(&budget, &other));
     }
 
     #[test]

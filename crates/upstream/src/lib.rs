@@ -6,6 +6,7 @@
 //! [`Balancer::pick`] takes no lock. The states are drawn in `LIFECYCLE.md`.
 
 pub mod balancer;
+pub mod budget;
 pub mod capacity;
 pub mod directory;
 pub mod endpoint;
@@ -19,6 +20,7 @@ pub mod split;
 pub mod tried;
 
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member};
+pub use budget::Budget;
 pub use capacity::{Capacity, Counter, Permit};
 pub use directory::Directory;
 pub use endpoint::{Endpoint, InFlight, Service};

@@ -91,6 +91,30 @@ async fn a_get_on_a_connection_that_had_been_closed_is_sent_again() {
 }
 
 #[tokio::test]
+async fn without_a_budget_the_first_failure_is_the_answer() {
+    for protocol in Protocol::ALL {
+        let backend = forgetful().await;
+        let config = format!(
+            r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: ["{}"], retry_budget: {{ percent: 50, per_second: 0 }} }}
+"#,
+            backend.url()
+        );
+        let gateway = Setup::new(&config).start();
+        let mut client = Client::connect(&gateway, protocol).await;
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            seen.push(client.send(Request::get("/")).await.unwrap().status);
+        }
+        // Two were saved, and each request earns half a one.
+        assert_eq!(seen, [200, 200, 200, 200, 502, 200], "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_post_is_never_sent_twice() {
     for protocol in Protocol::ALL {
         let backend = forgetful().await;

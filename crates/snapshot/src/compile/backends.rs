@@ -9,6 +9,7 @@ use portcullis_config::{
 };
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
+use portcullis_upstream::budget::Terms;
 use portcullis_upstream::{Algorithm, Balancer, HealthSettings, Member};
 use rustls::pki_types::ServerName;
 
@@ -65,6 +66,10 @@ impl Compiler<'_, '_> {
             Balance::Ewma => Algorithm::Ewma,
             Balance::Hash(_) => Algorithm::Hash,
         };
+        let terms = Terms {
+            percent: written.retry_budget.percent,
+            per_second: written.retry_budget.per_second,
+        };
         let slow_start = written.slow_start.0.unwrap_or(Duration::ZERO);
         let balancer = match Balancer::new(algorithm, members) {
             Ok(balancer) => balancer.slow_start(slow_start),
@@ -74,6 +79,7 @@ impl Compiler<'_, '_> {
             }
         };
         Some(Backend {
+            budget: self.directory.budget(&name, terms),
             capacity: self.directory.capacity(&name),
             name,
             index,

@@ -99,6 +99,8 @@ metrics! {
         "Attempts sent to a backend.";
     BackendRetries = Counter "portcullis_backend_retries" "" ["backend"]
         "Of them, those after the first of a request.";
+    RetriesRefused = Counter "portcullis_backend_retries_refused" "" ["backend"]
+        "Retries that the backend's retry_budget did not allow.";
     BackendConnects = Counter "portcullis_backend_connects" "" ["backend"]
         "Connections made to a backend.";
     PoolConnections = Gauge "portcullis_pool_connections" "" ["backend", "state"]
