@@ -107,6 +107,12 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Paths of requests that it [intercepts](Self::intercepts): each has to be within a route that
+    /// takes this kind, or nobody would ask.
+    fn own_paths(&self) -> &[Box<str>] {
+        &[]
+    }
+
     /// Whether it answers, instead of a 401, a request that presents nothing: the way to a login.
     fn invites(&self, _: &Exchange) -> bool {
         false

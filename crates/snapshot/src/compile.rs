@@ -14,6 +14,7 @@ mod backends;
 mod client_certificates;
 mod listeners;
 mod matches;
+mod own_paths;
 mod policies;
 mod require;
 mod routes;
@@ -87,6 +88,7 @@ pub fn compile_with_patterns(
     let router = compiler.router(&routes);
     compiler.check_clear_text(&listeners, &routes);
     compiler.check_certificates(&listeners, &routes);
+    compiler.check_own_paths(&routes);
     if compiler.with.findings.errors() == errors_before {
         compiler.unused();
     }

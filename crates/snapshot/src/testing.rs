@@ -47,7 +47,12 @@ pub(crate) static REGISTRY: Registry = Registry {
         Entry::policy::<Stamp>(),
         Entry::policy::<Whole>(),
     ],
-    auth: &[Entry::auth::<Certificate>(), Entry::auth::<Remote>(), Entry::auth::<Token>()],
+    auth: &[
+        Entry::auth::<Certificate>(),
+        Entry::auth::<Login>(),
+        Entry::auth::<Remote>(),
+        Entry::auth::<Token>(),
+    ],
     limit: &Entry::policy::<Limit>(),
 };
 
@@ -304,6 +309,42 @@ impl Authenticator for Certified {
 
     fn needs_certificate(&self) -> bool {
         true
+    }
+}
+
+/// Has paths of its own, and lets nobody in.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    own_paths: Vec<Box<str>>,
+}
+
+impl AuthConfig for Login {
+    const NAME: &'static str = "login";
+    const EXAMPLE: &'static str = "{own_paths: [/callback]}";
+
+    fn compile(self, _: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
+        Some(Arc::new(self))
+    }
+}
+
+impl Authenticator for Login {
+    fn presented(&self, _: &Exchange) -> Presented {
+        Presented::Nothing
+    }
+
+    fn challenge(&self) -> &str {
+        ""
+    }
+
+    fn verify<'a>(&'a self, _: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
+        Verify::Done(Err(Problem::new(codes::CREDENTIALS_INVALID).into()))
+    }
+
+    fn conceal(&self, _: &mut RequestHead) {}
+
+    fn own_paths(&self) -> &[Box<str>] {
+        &self.own_paths
     }
 }
 

@@ -53,8 +53,8 @@ struct Compiled {
     request: Vec<(&'static str, String)>,
     /// What is asked for.
     scope: String,
-    callback: Box<str>,
-    logout: Box<str>,
+    /// The callback and the logout.
+    own_paths: [Box<str>; 2],
     after_logout: Box<str>,
     origin: Option<Box<str>>,
     lasting: Lasting,
@@ -69,6 +69,10 @@ struct Compiled {
 }
 
 impl Compiled {
+    fn callback_path(&self) -> &str {
+        &self.own_paths[0]
+    }
+
     /// # Errors
     /// Where the session would go over the network in clear text.
     fn origin(&self, exchange: &Exchange) -> Result<Origin, Problem> {
@@ -259,7 +263,11 @@ impl Authenticator for Compiled {
 
     fn intercepts(&self, exchange: &Exchange) -> bool {
         let path = exchange.request.path();
-        path == self.callback.as_bytes() || path == self.logout.as_bytes()
+        self.own_paths.iter().any(|own| path == own.as_bytes())
+    }
+
+    fn own_paths(&self) -> &[Box<str>] {
+        &self.own_paths
     }
 
     fn invites(&self, exchange: &Exchange) -> bool {
@@ -268,9 +276,9 @@ impl Authenticator for Compiled {
 
     fn answer<'a>(&'a self, exchange: &'a Exchange, services: &'a dyn Services) -> Own<'a> {
         let path = exchange.request.path();
-        if path == self.callback.as_bytes() {
+        if path == self.callback_path().as_bytes() {
             Box::pin(self.callback(exchange, services))
-        } else if path == self.logout.as_bytes() {
+        } else if self.intercepts(exchange) {
             Box::pin(self.log_out(exchange, services))
         } else {
             Box::pin(self.begin(exchange, services))

@@ -8,6 +8,7 @@ use crate::testing::{Compiled, Files, compiled, compiled_after};
 mod client_certificates;
 mod findings;
 mod material;
+mod own_paths;
 mod protocols;
 mod sockets;
 

@@ -164,6 +164,26 @@ impl PathPattern {
         })
     }
 
+    /// Whether it holds this canonical path, whatever other patterns there are.
+    #[must_use]
+    pub fn covers(&self, path: &str) -> bool {
+        let found = || path.strip_prefix('/').unwrap_or(path).split('/');
+        let fits = |(segment, found): (&Segment, &str)| match segment {
+            Segment::Literal(text) => text == found,
+            Segment::Capture(_) => !found.is_empty(),
+        };
+        match self {
+            Self::Exact(segments) => found().eq(segments.iter().map(String::as_str)),
+            Self::Template(segments) => {
+                found().count() == segments.len() && segments.iter().zip(found()).all(fits)
+            }
+            Self::Prefix(segments) => {
+                found().count() >= segments.len() && segments.iter().zip(found()).all(fits)
+            }
+            Self::Regex(expression) => expression.is_match(path.as_bytes()),
+        }
+    }
+
     /// How many segments; none for an expression.
     pub(super) fn len(&self) -> usize {
         match self {

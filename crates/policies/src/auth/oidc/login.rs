@@ -53,7 +53,7 @@ impl Compiled {
         let metadata = self.provider.metadata(services).await.map_err(unavailable)?;
         let endpoint = metadata.endpoint(Which::Authorization).map_err(unavailable)?;
         let now = services.now().wall;
-        let redirect_uri = format!("{}{}", origin.text, self.callback);
+        let redirect_uri = format!("{}{}", origin.text, self.callback_path());
         let attempt = Attempt::new(redirect_uri, to_return_to(&exchange.request), now, services);
         let sealed = self.seal(&self.login_context, &attempt, services)?;
         let shelf = self.jar.of(origin.secure);
@@ -122,7 +122,7 @@ impl Compiled {
         let opened = self.open::<Attempt>(&self.login_context, sealed);
         let (attempt, _) = opened.ok_or_else(|| failed("the login's cookie is none of ours"))?;
         let now = services.now().wall;
-        let redirect_uri = format!("{}{}", origin.text, self.callback);
+        let redirect_uri = format!("{}{}", origin.text, self.callback_path());
         attempt.admits(answer, &redirect_uri, now).map_err(failed)?;
         let metadata = self.provider.metadata(services).await.map_err(unavailable)?;
         let always = metadata.authorization_response_iss_parameter_supported;
