@@ -41,7 +41,8 @@ pub use load::{Loaded, Source, load};
 pub use matching::{Condition, Match, Method, PathText, ValueText};
 pub use process::{AccessLog, Admin, Probes, Process, Shutdown};
 pub use render::{
-    Report, ReportedFinding, ReportedPlace, ReportedRelated, render, report, summary,
+    Report, ReportedFinding, ReportedPlace, ReportedRelated, render, render_accepted, report,
+    summary,
 };
 pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
 pub use route::{

@@ -12,12 +12,27 @@ use serde::Serialize;
 
 use crate::Source;
 
-/// One snippet for each finding, in the order given, with an empty line after each.
+/// One snippet for each finding that is not accepted, in the order given, with an empty line after
+/// each.
 ///
 /// `colour` says whether the text may have terminal escapes; what is quoted from the files never
 /// has any.
 #[must_use]
 pub fn render(findings: &Findings, sources: &[Source], colour: bool) -> String {
+    snippets(findings.iter().filter(|finding| finding.accepted.is_none()), sources, colour)
+}
+
+/// The same for those that are accepted.
+#[must_use]
+pub fn render_accepted(findings: &Findings, sources: &[Source], colour: bool) -> String {
+    snippets(findings.iter().filter(|finding| finding.accepted.is_some()), sources, colour)
+}
+
+fn snippets<'a>(
+    findings: impl Iterator<Item = &'a Finding>,
+    sources: &'a [Source],
+    colour: bool,
+) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
     let mut out = String::new();
@@ -28,19 +43,19 @@ pub fn render(findings: &Findings, sources: &[Source], colour: bool) -> String {
     out
 }
 
-/// `2 errors, 1 warning`; empty when there is neither.
+/// `2 errors, 1 warning, 1 accepted`; empty when there is none.
 #[must_use]
 pub fn summary(findings: &Findings) -> String {
-    let count = |severity: Severity, noun: &str| match findings
-        .iter()
-        .filter(|finding| finding.severity == severity)
-        .count()
-    {
+    let count = |count: usize, one: &str, more: &str| match count {
         0 => None,
-        1 => Some(format!("1 {noun}")),
-        n => Some(format!("{n} {noun}s")),
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {more}")),
     };
-    let counts = [count(Severity::Error, "error"), count(Severity::Warning, "warning")];
+    let counts = [
+        count(findings.errors(), "error", "errors"),
+        count(findings.warnings(), "warning", "warnings"),
+        count(findings.accepted(), "accepted", "accepted"),
+    ];
     counts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -77,6 +92,9 @@ fn group<'a>(finding: &'a Finding, sources: &'a [Source]) -> Group<'a> {
 }
 
 fn with_help<'a>(group: Group<'a>, finding: &'a Finding) -> Group<'a> {
+    if let Some(reason) = &finding.accepted {
+        return group.element(Level::NOTE.message(format!("accepted: {}", clean(reason))));
+    }
     match &finding.help {
         Some(help) => group.element(Level::HELP.message(clean(help))),
         None => group,
@@ -141,7 +159,9 @@ impl<'a> Place<'a> {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub errors: usize,
+    /// Those that are not accepted.
     pub warnings: usize,
+    pub accepted: usize,
     pub findings: Vec<ReportedFinding>,
 }
 
@@ -153,6 +173,9 @@ pub struct ReportedFinding {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// Why the operator lives with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<ReportedPlace>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -190,6 +213,7 @@ pub fn report(findings: &Findings, sources: &[Source]) -> Report {
         resource: finding.resource.clone(),
         message: finding.message.clone(),
         help: finding.help.clone(),
+        accepted: finding.accepted.clone(),
         place: finding.span.and_then(place),
         related: finding
             .related
@@ -202,7 +226,8 @@ pub fn report(findings: &Findings, sources: &[Source]) -> Report {
     });
     Report {
         errors: findings.errors(),
-        warnings: findings.iter().filter(|f| f.severity == Severity::Warning).count(),
+        warnings: findings.warnings(),
+        accepted: findings.accepted(),
         findings: reported.collect(),
     }
 }

@@ -87,7 +87,7 @@ pub struct Settings {
     /// Whether the backend sees the credential that the caller presented. Replaces what is
     /// inherited. Default: `false`; the verified identity is in `Portcullis-*` headers.
     #[serde(default)]
-    pub forward_credential: Option<bool>,
+    pub forward_credential: Option<Spanned<bool>>,
     /// What a connection may turn into after the request that opens it was let through:
     /// `websocket`. Replaces what is inherited; `[]` is nothing. Default: nothing, and such a
     /// request is answered as any other.

@@ -37,6 +37,8 @@ pub struct Finding {
     /// What to do about it.
     pub help: Option<String>,
     pub related: Vec<Related>,
+    /// Why the operator lives with it; only of warnings.
+    pub accepted: Option<String>,
 }
 
 impl Finding {
@@ -56,6 +58,7 @@ impl Finding {
             message: message.into(),
             help: None,
             related: Vec::new(),
+            accepted: None,
         }
     }
 
@@ -153,6 +156,19 @@ impl Findings {
         self.list.iter().filter(|f| f.severity == Severity::Error).count()
     }
 
+    /// How many are warnings that nobody has accepted.
+    #[must_use]
+    pub fn warnings(&self) -> usize {
+        let open = |f: &&Finding| f.severity == Severity::Warning && f.accepted.is_none();
+        self.list.iter().filter(open).count()
+    }
+
+    /// How many are accepted.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.list.iter().filter(|f| f.accepted.is_some()).count()
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -165,6 +181,10 @@ impl Findings {
 
     pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
         self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Finding> {
+        self.list.iter_mut()
     }
 
     /// The findings in reading order: by file, then by place; those without a place first.

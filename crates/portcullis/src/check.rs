@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use portcullis_config::{Report, render, report, summary};
+use portcullis_config::{Report, render, render_accepted, report, summary};
 use portcullis_snapshot::{Coverage, Snapshot, TestReport, coverage, run_tests};
 use serde::Serialize;
 
@@ -34,7 +34,8 @@ pub(crate) fn run(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
         _ => TestReport::default(),
     };
     let findings = findings.sorted();
-    let holds = findings.errors() == 0 && attempt.snapshot.is_some();
+    let denied = arguments.deny == Some(cli::Deny::Warnings) && findings.warnings() > 0;
+    let holds = findings.errors() == 0 && attempt.snapshot.is_some() && !denied;
     if arguments.json {
         output::print_json(&Checked {
             report: report(&findings, &attempt.sources),
@@ -42,7 +43,11 @@ pub(crate) fn run(arguments: &cli::Check) -> anyhow::Result<ExitCode> {
             routes: attempt.snapshot.as_ref().map(coverage),
         })?;
     } else {
-        let mut text = render(&findings, &attempt.sources, output::colour(&io::stdout()));
+        let colour = output::colour(&io::stdout());
+        let mut text = render(&findings, &attempt.sources, colour);
+        if arguments.all {
+            text += &render_accepted(&findings, &attempt.sources, colour);
+        }
         let name = arguments.config.path.display();
         let mut parts = vec![summary(&findings)];
         if let Some(snapshot) = &attempt.snapshot {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use portcullis_config::TestRequest;
 
 const STATUSES: &str = "\
@@ -94,15 +94,30 @@ pub(crate) struct Run {
 #[command(after_help = "\
 Example:
   portcullis check -c portcullis.yaml
+  portcullis check -c portcullis.yaml --deny warnings    # in CI
 
-Exit status: 0 it compiles and its tests hold (warnings are shown), 1 it does not, 3 it cannot be
-read.")]
+A warning that is no danger is accepted in the configuration itself, with the reason:
+  accept: [{ finding: wildcard-host, at: routes.shops.match, reason: \"a shop has its own host\" }]
+
+Exit status: 0 it compiles and its tests hold (warnings are shown), 1 it does not, or there are
+warnings that are denied and not accepted, 3 it cannot be read.")]
 pub(crate) struct Check {
     #[command(flatten)]
     pub config: Configuration,
+    /// What is not to be lived with: warnings that are not accepted
+    #[arg(long, value_name = "WHAT")]
+    pub deny: Option<Deny>,
+    /// Show accepted warnings too
+    #[arg(long)]
+    pub all: bool,
     /// Print findings and counts as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Deny {
+    Warnings,
 }
 
 #[derive(Args, Debug)]

@@ -9,9 +9,11 @@
 //! - Policies that can only refuse (phases screen, authorise and validate) add up; of others by
 //!   the same name the nearest counts.
 
+mod accept;
 mod access;
 mod backends;
 mod client_certificates;
+mod lint;
 mod listeners;
 mod matches;
 mod own_paths;
@@ -91,10 +93,12 @@ pub fn compile_with_patterns(
     compiler.check_own_paths(&routes);
     if compiler.with.findings.errors() == errors_before {
         compiler.unused();
+        compiler.lint(&routes, &router);
     }
     let mut authenticators: Vec<_> = compiler.auth.into_values().flatten().collect();
     authenticators.sort_by(|a, b| a.name.cmp(&b.name));
     let certificates = compiler.certificates;
+    accept::accept(&config.accept, with.findings);
     if with.findings.errors() > errors_before {
         return None;
     }

@@ -15,12 +15,18 @@ use std::fmt;
 
 use http::Method;
 use portcullis_core::certificate::CertificateName;
+use portcullis_core::known::is_alias;
 use portcullis_core::{Exchange, Identity, Phase, Policy, Problem, Services, Step, codes};
 
 pub use claims::{ClaimRule, RoleRule};
 #[cfg(feature = "cel")]
 pub use expression::Expression;
 pub use times::TimeRule;
+
+/// Fields by which many frameworks let a request say another method than its own. Where rules
+/// differ by method, they do not reach a backend.
+pub(crate) const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method-override", "x-method-override", "x-http-method"];
 
 /// What one route requires, the outermost layer first.
 #[derive(Debug, Default)]
@@ -75,6 +81,10 @@ impl Require {
     pub fn lines(&self) -> Vec<String> {
         let rules = self.layers.iter().flat_map(|layer| &layer.rules);
         rules.map(|rule| format!("{}: {rule}", rule.at)).collect()
+    }
+
+    fn is_by_method(&self) -> bool {
+        self.layers.iter().flat_map(|layer| &layer.rules).any(|rule| !rule.methods.is_empty())
     }
 
     fn check(&self, identity: &Identity, exchange: &Exchange) -> Result<(), Problem> {
@@ -191,16 +201,25 @@ impl Policy for Require {
         Phase::Authorise
     }
 
+    fn request_fields(&self) -> Vec<&str> {
+        if self.is_by_method() { METHOD_OVERRIDES.to_vec() } else { Vec::new() }
+    }
+
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn Services) -> Step<'a> {
         // Only with `auth: {optional: …}` can a request come here without an identity.
         let Some(identity) = &exchange.identity else {
             let problem = Problem::new(codes::CREDENTIALS_MISSING);
             return Step::Refuse(problem.field("www-authenticate", "Bearer"));
         };
-        match self.check(identity, exchange) {
-            Ok(()) => Step::Continue,
-            Err(problem) => Step::Refuse(problem),
+        if let Err(problem) = self.check(identity, exchange) {
+            return Step::Refuse(problem);
         }
+        if self.is_by_method() {
+            exchange.request.fields.remove_if(|_, name, _| {
+                METHOD_OVERRIDES.iter().any(|owned| is_alias(name, owned.as_bytes()))
+            });
+        }
+        Step::Continue
     }
 }
 

@@ -22,6 +22,7 @@ mod automaton;
 mod candidate;
 mod examples;
 mod languages;
+mod overlap;
 mod pattern;
 mod tree;
 mod witness;
@@ -40,6 +41,7 @@ use portcullis_core::exchange::Params;
 pub use analysis::{Example, FindingKind, RouterFinding};
 pub use automaton::{Expression, ExpressionError};
 pub use candidate::{MethodSet, preflight};
+pub use overlap::{Overlap, OverlapKind};
 pub use pattern::{
     Condition, HostPattern, PathPattern, PatternError, RouteIndex, RoutePattern, Segment,
     ValuePattern,

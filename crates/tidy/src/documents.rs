@@ -53,6 +53,38 @@ fn problem_codes() -> Vec<(String, String, String)> {
     codes
 }
 
+/// The code of every `warning("CODE", …)` in what is shipped, and those of overlaps.
+fn warnings() -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for folder in ["crates/config/src", "crates/policies/src", "crates/snapshot/src"] {
+        for source in rust_files(folder) {
+            let lines: Vec<&str> = source.product_lines().map(|(_, line)| line).collect();
+            let text = lines.join("\n");
+            for after in text.split("warning(").skip(1) {
+                let code =
+                    after.trim_start().strip_prefix('"').and_then(|rest| rest.split_once('"'));
+                codes.extend(code.map(|(code, _)| code.to_owned()));
+            }
+            let kinds = text.lines().filter_map(|line| line.trim().strip_prefix("OverlapKind::"));
+            let codes_of_kinds =
+                kinds.filter_map(|line| line.split_once(" => \"")?.1.split_once("\","));
+            let codes_of_kinds =
+                codes_of_kinds.map(|(code, _)| code).filter(|code| !code.contains(' '));
+            codes.extend(codes_of_kinds.map(str::to_owned));
+        }
+    }
+    assert!(codes.len() > 15, "only {} warnings were read", codes.len());
+    codes
+}
+
+#[test]
+fn each_warning_is_in_the_list() {
+    let list = read("docs/findings.md");
+    for code in warnings() {
+        assert!(list.contains(&format!("\n| `{code}` | ")), "docs/findings.md: a row for `{code}`");
+    }
+}
+
 #[test]
 fn each_problem_has_a_page_that_agrees() {
     let list = read("docs/problems.md");

@@ -487,6 +487,7 @@ fn for_programs() {
         {
           "errors": 2,
           "warnings": 0,
+          "accepted": 0,
           "findings": [
             {
               "code": "invalid-name",

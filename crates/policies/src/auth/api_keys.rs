@@ -64,6 +64,7 @@ impl AuthConfig for ApiKeys {
         let places = self.places(site, with);
         let entries = listed::read(&self.keys, "keys", site, with, file::read)?;
         let places = places?;
+        self.tell_of_query(site, with);
         self.tell_of_endless(&entries, site, with);
         let auth: Arc<str> = site.owner.into();
         let keys = entries.into_iter().map(|entry| Key::new(entry, &auth)).collect();
@@ -110,6 +111,15 @@ impl ApiKeys {
             places.push(Place::Header("X-Api-Key".into()));
         }
         (with.findings.errors() == before).then_some(places)
+    }
+
+    /// Addresses are kept where credentials are not.
+    fn tell_of_query(&self, site: &Site<'_>, with: &mut Compile<'_>) {
+        let Some(name) = &self.query else { return };
+        let message = "keys in addresses are kept in histories, bookmarks and other people's logs";
+        let resource = format!("{}.query", site.resource);
+        let finding = Finding::warning("credential-in-query", name.span, resource, message);
+        with.findings.push(finding.help("take them in a `header`, from clients that can"));
     }
 
     /// Keys that nobody has to think of again are found when it is too late.

@@ -117,41 +117,42 @@ fn json() {
     Place::with(&format!("{GOOD}{tests}")).check(
         &["check", "--json"],
         &expect![[r#"
-        {
-          "errors": 1,
-          "warnings": 0,
-          "findings": [
             {
-              "code": "test-failed",
-              "severity": "error",
-              "resource": "tests[0]",
-              "message": "expected route `app`, got 404 no-route before any route",
-              "place": {
-                "file": "portcullis.yaml",
-                "line": 6,
-                "column": 39,
-                "column_end": 42
+              "errors": 1,
+              "warnings": 0,
+              "accepted": 0,
+              "findings": [
+                {
+                  "code": "test-failed",
+                  "severity": "error",
+                  "resource": "tests[0]",
+                  "message": "expected route `app`, got 404 no-route before any route",
+                  "place": {
+                    "file": "portcullis.yaml",
+                    "line": 6,
+                    "column": 39,
+                    "column_end": 42
+                  }
+                }
+              ],
+              "tests": {
+                "passed": 0,
+                "failed": 1
+              },
+              "routes": {
+                "authenticated": 0,
+                "optional": 0,
+                "public": 1,
+                "open": [
+                  {
+                    "route": "app",
+                    "reason": "for the test"
+                  }
+                ]
               }
             }
-          ],
-          "tests": {
-            "passed": 0,
-            "failed": 1
-          },
-          "routes": {
-            "authenticated": 0,
-            "optional": 0,
-            "public": 1,
-            "open": [
-              {
-                "route": "app",
-                "reason": "for the test"
-              }
-            ]
-          }
-        }
-        --- status 1
-    "#]],
+            --- status 1
+        "#]],
     );
 }
 
@@ -194,6 +195,68 @@ fn files_of_a_directory_belong_together() {
 
         parts: 1 error
         --- status 1
+    "#]],
+    );
+}
+
+const OPEN: &str = r#"
+listeners: { http: { bind: "127.0.0.1:0" } }
+auth: { idp: { jwt: { issuer: "https://idp.example.com/", audience: [a] } } }
+backends: { app: "http://127.0.0.1:1" }
+routes:
+  read: { match: { path: /orders, methods: [GET] }, public: for the test, to: app }
+  write: { match: { path: /orders, methods: [POST] }, auth: idp, to: app }
+"#;
+
+#[test]
+fn warnings_that_nobody_has_accepted_are_denied_where_that_is_asked_for() {
+    let accept =
+        "accept: [{ finding: method-override, reason: the backend knows no such field }]\n";
+    Place::with(OPEN).check(&["check", "--deny", "warnings"], &expect![[r#"
+        warning[method-override]: `read` lets anybody in by one method where `write` asks for a credential by another: `GET any/orders`
+         --> portcullis.yaml:6:26
+          |
+        6 |   read: { match: { path: /orders, methods: [GET] }, public: for the test, to: app }
+          |                          ^^^^^^^ in routes.read.match
+        7 |   write: { match: { path: /orders, methods: [POST] }, auth: idp, to: app }
+          |                           ------- `write` asks for a credential
+          |
+          = help: a backend may take the method from a field: `headers: {request: {remove: [x-http-method-override, x-method-override, x-http-method]}}`
+
+        portcullis.yaml: 1 warning; 2 routes: 1 authenticated, 1 public; no tests
+        --- status 1
+    "#]]);
+    Place::with(&format!("{OPEN}{accept}")).check(
+        &["check", "--deny", "warnings"],
+        &expect![[r#"
+        portcullis.yaml: 1 accepted; 2 routes: 1 authenticated, 1 public; no tests
+        --- status 0
+    "#]],
+    );
+    Place::with(&format!("{OPEN}{accept}")).check(&["check", "--all"], &expect![[r#"
+        warning[method-override]: `read` lets anybody in by one method where `write` asks for a credential by another: `GET any/orders`
+         --> portcullis.yaml:6:26
+          |
+        6 |   read: { match: { path: /orders, methods: [GET] }, public: for the test, to: app }
+          |                          ^^^^^^^ in routes.read.match
+        7 |   write: { match: { path: /orders, methods: [POST] }, auth: idp, to: app }
+          |                           ------- `write` asks for a credential
+          |
+          = note: accepted: the backend knows no such field
+
+        portcullis.yaml: 1 accepted; 2 routes: 1 authenticated, 1 public; no tests
+        --- status 0
+    "#]]);
+    let removed = OPEN.replace(
+        "for the test, to: app",
+        "for the test, headers: { request: { remove: \
+         [X-Http-Method-Override, x-method-override, x-http-method] } }, to: app",
+    );
+    Place::with(&removed).check(
+        &["check", "--deny", "warnings"],
+        &expect![[r#"
+        portcullis.yaml: 2 routes: 1 authenticated, 1 public; no tests
+        --- status 0
     "#]],
     );
 }

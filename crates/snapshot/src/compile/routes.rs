@@ -89,8 +89,9 @@ impl<'a> Compiler<'a, '_> {
             let resource = format!("{}.match", written.resource);
             patterns.extend(self.patterns(number, one, &resource, &served_on));
         }
-        let forward_credential =
-            inherited.nearest(|settings| settings.forward_credential).unwrap_or(false);
+        let forward_credential = inherited
+            .nearest(|settings| settings.forward_credential)
+            .is_some_and(|forward| forward.value);
         let guard = self.access(written, group, forward_credential);
         // After an error, which has been reported, nothing comes of the whole.
         let Guard { access, require, policies: own } = guard.unwrap_or_else(|| Guard {

@@ -7,6 +7,7 @@ use crate::testing::{Compiled, Files, compiled, compiled_after};
 
 mod client_certificates;
 mod findings;
+mod lint;
 mod material;
 mod own_paths;
 mod protocols;

@@ -358,3 +358,21 @@ fn an_expression_in_a_build_without_them_is_an_error() {
     let findings = compiled(&config("{ when: 'true' }", "  []"), &Files::default()).findings;
     assert!(findings.contains("error[not-built-in]"), "{findings}");
 }
+
+#[test]
+fn where_methods_differ_no_field_says_another() {
+    use crate::decide::{NoBody, decide};
+    use crate::testing::{World, exchange, now_or_never};
+
+    let kept = |require: &str| {
+        let snapshot = compiled(&config(require, "  []"), &Files::default()).ok();
+        let request = "GET http://a/orders/a/1 X-HTTP-Method-Override:DELETE x_method_override:PUT";
+        let mut exchange = exchange(&snapshot, request);
+        exchange.assumed =
+            Some(std::sync::Arc::new(portcullis_core::Identity::new("idp".into(), "shop".into())));
+        now_or_never(decide(&snapshot, &mut exchange, &mut NoBody, &World::default(), &mut ()));
+        exchange.request.fields.iter().count()
+    };
+    assert_eq!(kept("[{ methods: GET }, { methods: DELETE, roles: admin }]"), 0);
+    assert_eq!(kept("{ time: { days: mon-sun } }"), 2);
+}

@@ -24,6 +24,8 @@ use crate::key::Secret;
 use crate::oauth::discovery::is_trustworthy;
 
 const CLOCK_SKEW_MAX: Time = Time::from_secs(60);
+/// Longer than clocks that are kept in step ever differ.
+const CLOCK_SKEW_SHORT: std::time::Duration = std::time::Duration::from_secs(30);
 const REFRESH_MIN: Time = Time::from_secs(60);
 
 /// Takes signed tokens (JWT, RFC 7519) of one issuer from `Authorization: Bearer`.
@@ -275,6 +277,12 @@ impl Jwt {
         }
         if self.issuer.is_empty() {
             error("issuer", "must not be empty");
+        }
+        if self.clock_skew.0 > CLOCK_SKEW_SHORT && self.clock_skew.0 <= CLOCK_SKEW_MAX {
+            let message = "tokens count for longer than their issuer says, by more than 30s";
+            let resource = format!("{}.clock_skew", site.resource);
+            let finding = Finding::warning("long-clock-skew", site.span, resource, message);
+            with.findings.push(finding.help("keep the clocks in step, and this at `30s` or less"));
         }
     }
 
