@@ -17,6 +17,7 @@ use portcullis_core::registry::{Compile, Entry, Site, Sources};
 use portcullis_core::services::{Fetch, Fetched, Lease, LocalFuture, Unavailable};
 use portcullis_core::{Exchange, Identity, Now, Policy, RequestHead, ResponseHead, Services};
 use portcullis_policies::auth::api_keys::generate;
+use portcullis_policies::auth::basic::hash_password;
 use portcullis_policies::grantor::Embedded;
 use portcullis_policies::{ALL, AUTH, LIMIT};
 use serde_json::Value as Json;
@@ -72,29 +73,48 @@ fn down_and_up(policy: Option<&dyn Policy>, world: &World, times: u64) {
 
 /// A known credential: looked for and verified.
 fn authenticate(entry: &Entry<dyn Authenticator>, times: u64) -> anyhow::Result<()> {
-    let mut world = World::default();
-    let mut exchange = exchange();
-    let fields = &mut exchange.request.fields;
-    let settings = if entry.name == "jwt" {
-        issuer::KEY_SET.clone_into(&mut world.file);
-        fields.set(b"authorization", format!("Bearer {}", issuer::TOKEN.trim_end()).as_bytes());
-        let (name, audience) = (issuer::NAME, issuer::AUDIENCE);
-        format!(r#"{{ issuer: "{name}", audience: [{audience}], jwks: "file:jwks.json" }}"#)
-    } else {
-        let keys: Vec<_> =
-            (0..100).filter_map(|n| generate([n; 32], &format!("k{n}"), "acme").ok()).collect();
-        let key = keys.get(50).context("an API key")?;
-        let entries: Vec<_> = keys.iter().map(|key| &key.entry).collect();
-        world.file = serde_json::to_string(&entries)?;
-        fields.append(b"x-api-key", key.text.as_bytes());
-        entry.example.to_owned()
-    };
+    let (mut world, mut exchange) = (World::default(), exchange());
+    let settings = present(entry, &mut exchange.request, &mut world)?;
     let auth = compile(entry, &settings, &world)?;
     for _ in 0..times {
         black_box(auth.presented(black_box(&exchange)));
         verify(&*auth, &exchange, &world)?;
     }
     Ok(())
+}
+
+/// Puts a good credential into the request; gives the settings that take it.
+fn present(
+    entry: &Entry<dyn Authenticator>,
+    request: &mut RequestHead,
+    world: &mut World,
+) -> anyhow::Result<String> {
+    let fields = &mut request.fields;
+    match entry.name {
+        "jwt" => {
+            issuer::KEY_SET.clone_into(&mut world.file);
+            fields.set(b"authorization", format!("Bearer {}", issuer::TOKEN.trim_end()).as_bytes());
+            let (name, audience) = (issuer::NAME, issuer::AUDIENCE);
+            Ok(format!(r#"{{ issuer: "{name}", audience: [{audience}], jwks: "file:jwks.json" }}"#))
+        }
+        "api_keys" => {
+            let keys: Vec<_> =
+                (0..100).filter_map(|n| generate([n; 32], &format!("k{n}"), "acme").ok()).collect();
+            let key = keys.get(50).context("an API key")?;
+            let entries: Vec<_> = keys.iter().map(|key| &key.entry).collect();
+            world.file = serde_json::to_string(&entries)?;
+            fields.append(b"x-api-key", key.text.as_bytes());
+            Ok(entry.example.to_owned())
+        }
+        "basic" => {
+            let hash = hash_password("open sesame", [7; 16])?;
+            world.file = serde_json::json!([{ "user": "alice", "hash": hash }]).to_string();
+            // `alice:open sesame`.
+            fields.set(b"authorization", b"Basic YWxpY2U6b3BlbiBzZXNhbWU=");
+            Ok(entry.example.to_owned())
+        }
+        name => bail!("no credential of {name} is made here"),
+    }
 }
 
 fn verify(auth: &dyn Authenticator, exchange: &Exchange, world: &World) -> anyhow::Result<()> {

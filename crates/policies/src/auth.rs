@@ -5,6 +5,7 @@
 //! so that a slowed address costs nothing.
 
 pub mod api_keys;
+pub mod basic;
 mod confirmation;
 pub(crate) mod cookies;
 pub(crate) mod cross_site;
@@ -15,6 +16,7 @@ mod listed;
 pub(crate) mod mtls;
 pub(crate) mod oidc;
 mod query;
+mod remembered;
 
 use std::sync::Arc;
 

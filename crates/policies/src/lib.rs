@@ -44,6 +44,7 @@ pub const ALL: &[Entry<dyn Policy>] = &[
 /// What an entry of `auth:` may be, in alphabetical order.
 pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::api_keys::ApiKeys>(),
+    Entry::auth::<auth::basic::Basic>(),
     Entry::auth::<auth::forward::Forward>(),
     Entry::auth::<auth::introspection::Introspection>(),
     Entry::auth::<auth::jwt::Jwt>(),
@@ -71,6 +72,7 @@ mod tests {
     fn world() -> World {
         World::default()
             .file("partners.yaml", "[]")
+            .file("users.yaml", "[]")
             .file("shop.secret", "a secret of the test")
             .file("cookie.key", [7; 32])
             .file("gateway.secret", "a secret")

@@ -42,7 +42,7 @@ Example:
 and as the first line of a configuration, for completion in the editor:
   # yaml-language-server: $schema=./portcullis.schema.json")]
     Schema,
-    /// Make, list, rotate and revoke API keys
+    /// Make, list, rotate and revoke API keys; hash passwords
     Keys(Keys),
     /// Make a signed token for tests, or print the key set that it is verified with
     Token(Token),
@@ -204,6 +204,8 @@ pub(crate) enum KeysVerb {
     Rotate(KeysRotate),
     /// Take a key away
     Revoke(KeysRevoke),
+    /// Make the entry of a user with a password, for the file of users
+    HashPassword(HashPassword),
 }
 
 #[derive(Args, Debug)]
@@ -305,6 +307,28 @@ pub(crate) struct KeysRevoke {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
     /// Print what was done as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis keys hash-password --user alice --scopes orders:read < password.txt >> users.yaml
+
+The password is read from standard input: one line.
+Exit status: 0 made, 2 no password that a user can have, or no name.")]
+pub(crate) struct HashPassword {
+    /// The user's name, without a colon
+    #[arg(long)]
+    pub user: String,
+    /// The tenant that the user belongs to
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// What the user may do, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub scopes: Vec<String>,
+    /// Print the entry as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -5,6 +5,7 @@
 mod edit;
 mod file;
 mod list;
+mod password;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ pub(crate) fn run(arguments: &cli::Keys) -> anyhow::Result<ExitCode> {
         cli::KeysVerb::List(arguments) => list::run(arguments, now()),
         cli::KeysVerb::Rotate(arguments) => rotate(arguments, now()),
         cli::KeysVerb::Revoke(arguments) => revoke(arguments),
+        cli::KeysVerb::HashPassword(arguments) => password::run(arguments),
     }
 }
 

@@ -62,7 +62,7 @@ impl AuthConfig for ApiKeys {
 
     fn compile(self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
         let places = self.places(site, with);
-        let entries = listed::read(&self.keys, "keys", site, with, file::read)?;
+        let entries = listed::read(&self.keys, ("keys", "unusable-keys"), site, with, file::read)?;
         let places = places?;
         self.tell_of_query(site, with);
         self.tell_of_endless(&entries, site, with);

@@ -7,7 +7,6 @@
 mod answers;
 mod id_token;
 mod keys;
-mod remembered;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -21,6 +20,7 @@ use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Known, Now, Problem, RequestHead, Services, Span, codes};
 
+use super::remembered::{Found, Remembered};
 use super::{Checked, after_scheme, refuse, told};
 use keys::KeySet;
 use source::Keys;
@@ -28,7 +28,6 @@ use token::{Header, IssuerHint, Rules};
 
 pub(super) use answers::{MEDIA_TYPE, Naming, SignedAnswers, is_among, time};
 pub(super) use id_token::{Expected, IdTokens, Refusal, Taken};
-pub(super) use remembered::{Found, Remembered};
 pub(crate) use settings::Jwt;
 pub(super) use settings::{Claim, Names};
 

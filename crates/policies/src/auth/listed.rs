@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 const NAME_BYTES_MAX: usize = 256;
 const SCOPES_MAX: usize = 256;
 
-/// Reads what `written` refers to; `None` after leaving at least one finding.
+/// Reads what `written` refers to; `None` after leaving at least one finding of that code.
 pub(super) fn read<T>(
     written: &Spanned<String>,
-    key: &str,
+    (key, code): (&str, &'static str),
     site: &Site<'_>,
     with: &mut Compile<'_>,
     parse: impl FnOnce(&[u8]) -> Result<T, Vec<String>>,
@@ -26,7 +26,7 @@ pub(super) fn read<T>(
             let resource = format!("{}.{key}", site.resource);
             for reason in reasons {
                 let message = format!("{}: {reason}", written.value);
-                with.findings.error("unusable-keys", written.span, &resource, message);
+                with.findings.error(code, written.span, &resource, message);
             }
             None
         }

@@ -30,7 +30,8 @@ use serde::de::DeserializeOwned;
 
 use super::cookies;
 use super::cross_site::Guard;
-use super::jwt::{Found, IdTokens, Remembered};
+use super::jwt::IdTokens;
+use super::remembered::{Found, Remembered};
 use crate::key::Secret;
 use crate::oauth::form::Form;
 use jar::Jar;

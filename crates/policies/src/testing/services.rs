@@ -36,14 +36,28 @@ pub(crate) struct Scripted {
     /// All of what was sent, in order.
     sent: RefCell<Vec<Fetch>>,
     drawn: Cell<u64>,
+    offloaded: Cell<usize>,
     gate: Rc<Gate>,
 }
 
-/// While closed, no fetch ends.
+/// While closed, no fetch and no job ends.
 #[derive(Default)]
 struct Gate {
     closed: Cell<bool>,
     waiting: RefCell<Vec<Waker>>,
+}
+
+impl Gate {
+    async fn open(&self) {
+        std::future::poll_fn(|context| match self.closed.get() {
+            false => Poll::Ready(()),
+            true => {
+                self.waiting.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await;
+    }
 }
 
 impl Default for Scripted {
@@ -56,6 +70,7 @@ impl Default for Scripted {
             asked: RefCell::default(),
             sent: RefCell::default(),
             drawn: Cell::default(),
+            offloaded: Cell::default(),
             gate: Rc::default(),
         }
     }
@@ -78,6 +93,11 @@ impl Scripted {
     /// What was asked for since the last call.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.take()
+    }
+
+    /// How many jobs were given to the pool.
+    pub(crate) fn offloaded(&self) -> usize {
+        self.offloaded.get()
     }
 
     /// How many requests there were since they were last taken by [`Self::sent`].
@@ -115,14 +135,7 @@ impl Services for Scripted {
         self.sent.borrow_mut().push(fetch.clone());
         let gate = Rc::clone(&self.gate);
         Box::pin(async move {
-            std::future::poll_fn(|context| match gate.closed.get() {
-                false => Poll::Ready(()),
-                true => {
-                    gate.waiting.borrow_mut().push(context.waker().clone());
-                    Poll::Pending
-                }
-            })
-            .await;
+            gate.open().await;
             let answer = self.answers.borrow().get(&fetch.url).cloned().unwrap_or(Answer::Down);
             let good = |body: String, stale| Fetched {
                 status: StatusCode::OK,
@@ -159,7 +172,11 @@ impl Services for Scripted {
     }
 
     fn offload(&self, job: Box<dyn FnOnce() + Send>) -> LocalFuture<'_, Result<(), Unavailable>> {
-        job();
-        Box::pin(async { Ok(()) })
+        self.offloaded.set(self.offloaded.get() + 1);
+        Box::pin(async {
+            self.gate.open().await;
+            job();
+            Ok(())
+        })
     }
 }

@@ -46,9 +46,17 @@ fn anew(text: &str, entries: &[KeyEntry]) -> String {
     }
 }
 
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+pub(super) fn list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
 /// One item of the list. Texts are quoted as JSON quotes them, which YAML reads the same.
 pub(super) fn yaml(entry: &KeyEntry) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = format!("- id: {}\n", quoted(&entry.id));
     let mut line = |name: &str, value: String| out += &format!("  {name}: {value}\n");
     line("hash", quoted(&entry.hash));
@@ -57,8 +65,7 @@ pub(super) fn yaml(entry: &KeyEntry) -> String {
         line("tenant", quoted(tenant));
     }
     if !entry.scopes.is_empty() {
-        let scopes: Vec<String> = entry.scopes.iter().map(|scope| quoted(scope)).collect();
-        line("scopes", format!("[{}]", scopes.join(", ")));
+        line("scopes", list(&entry.scopes));
     }
     for (name, time) in [("expires", &entry.expires), ("not_before", &entry.not_before)] {
         if let Some(time) = time {

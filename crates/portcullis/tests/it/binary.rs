@@ -42,6 +42,12 @@ impl Place {
         run(self.directory.path(), arguments)
     }
 
+    /// With this on standard input.
+    pub(crate) fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        let input = std::fs::File::open(self.write("standard-input", input)).unwrap();
+        ran(command(self.directory.path(), arguments).stdin(input))
+    }
+
     pub(crate) fn check(&self, arguments: &[&str], expected: &Expect) {
         expected.assert_eq(&self.run(arguments).shown());
     }
@@ -90,7 +96,11 @@ fn command(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ran {
-    let output = command(directory, arguments).output().unwrap();
+    ran(&mut command(directory, arguments))
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
     Ran {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),

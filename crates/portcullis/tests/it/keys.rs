@@ -1,5 +1,7 @@
 //! `portcullis keys`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use expect_test::expect;
 
 use crate::binary::Place;
@@ -155,4 +157,27 @@ fn a_file_that_cannot_be_read_is_left_alone() {
     assert_eq!(place.read("partners.yaml"), "- id: a\n  hash: b\n");
     let none = place.run(&["keys", "list", "-f", "none.yaml"]);
     assert_eq!(none.status, 3, "{}", none.shown());
+}
+
+#[test]
+fn a_hashed_password_opens_what_its_user_may() {
+    let basic = CONFIG.replace("api_keys: { keys:", "basic: { users:");
+    let place = Place::with(&basic);
+    let hash = ["keys", "hash-password", "--user", "Zoë", "--scopes", "reports:read"];
+    place.write("partners.yaml", &place.run_with(&hash, "öpen: sesame\n").yes());
+    let status = |password: &str| {
+        let credential = STANDARD.encode(format!("Zoë:{password}"));
+        place.run(&["explain", REQUEST, "-H", &format!("Authorization: Basic {credential}")])
+    };
+    status("öpen: sesame").yes();
+    assert!(status("open: sesame").stdout.contains("refused: 401 credentials-invalid"));
+    let refused = |arguments: &[&str], input: &str| {
+        let ran = place.run_with(arguments, input);
+        assert_eq!((ran.status, &*ran.stdout), (2, ""), "{}", ran.stderr);
+        ran.stderr
+    };
+    assert_eq!(refused(&hash, ""), "error: a password is 1 to 1024 bytes\n");
+    assert_eq!(refused(&hash, "a\nb\n"), "error: a password has no control characters\n");
+    let name = refused(&["keys", "hash-password", "--user", "a:b"], "c");
+    assert_eq!(name, "error: a `user` is a name without a colon\n");
 }

@@ -18,7 +18,7 @@ fn help() {
           routes       Print the route table: what is matched, who may pass, and where it goes
           explain      Say what would become of a request, phase by phase, without sending it
           schema       Print the JSON Schema of the configuration, for editors
-          keys         Make, list, rotate and revoke API keys
+          keys         Make, list, rotate and revoke API keys; hash passwords
           token        Make a signed token for tests, or print the key set that it is verified with
           completions  Print a completion script for a shell
 

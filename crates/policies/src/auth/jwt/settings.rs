@@ -16,10 +16,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::keys::KeySet;
-use super::remembered::Remembered;
 use super::source::{Keys, Location};
 use super::token::{ClaimPath, IssuerHint, Rules};
 use super::{Challenges, Compiled};
+use crate::auth::remembered::Remembered;
 use crate::key::Secret;
 use crate::oauth::discovery::is_trustworthy;
 

@@ -1,8 +1,8 @@
-//! Tokens that were verified once: a good token costs its verification once, not each time.
+//! Credentials that were verified once: a good one costs its verification once, not each time.
 //!
-//! Found by a hash of the whole token under the process's secret. What is remembered holds for the
-//! key set it was verified with and for as long as the token is usable; whoever asks says what time
-//! it is.
+//! Found by a hash of the whole credential under the process's secret. What is remembered holds for
+//! the version of the keys it was verified with and for as long as it is usable; whoever asks says
+//! what time it is.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +13,9 @@ use crate::key::Secret;
 use crate::table::Table;
 
 const SHARDS: usize = 32;
-/// Tokens remembered at once, of one issuer.
-const TOKENS_MAX: usize = 64 << 10;
-/// Their length together; what is remembered of a token is about as large as the token.
+/// Credentials remembered at once, of one `auth` entry.
+const REMEMBERED_MAX: usize = 64 << 10;
+/// Their length together; what is remembered of a token is about as large as it.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The keys are hashes under a secret already.
@@ -24,7 +24,7 @@ const UNSEEDED: [u64; 2] = [0; 2];
 const PURPOSE: u64 = 0x746f_6b65_6e73;
 
 #[derive(Debug)]
-pub(in crate::auth) struct Remembered {
+pub(super) struct Remembered {
     secret: Secret,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -37,7 +37,7 @@ struct Shard {
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// Of the key set.
+    /// Of what it was verified with.
     version: u64,
     /// Since 1970.
     usable_until: Duration,
@@ -45,19 +45,19 @@ struct Entry {
     bytes: usize,
 }
 
-pub(in crate::auth) enum Found {
+pub(super) enum Found {
     Good(Arc<Identity>),
     Expired,
     Nothing,
 }
 
 impl Remembered {
-    pub(in crate::auth) fn new(secret: Secret) -> Self {
+    pub(super) fn new(secret: Secret) -> Self {
         let shard = || Mutex::new(Shard { table: Table::new(UNSEEDED), bytes: 0 });
         Self { secret, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
-    pub(in crate::auth) fn hash(&self, token: &[u8], services: &dyn Services) -> u128 {
+    pub(super) fn hash(&self, token: &[u8], services: &dyn Services) -> u128 {
         let mut hasher = self.secret.hasher(services, PURPOSE);
         hasher.text(token);
         hasher.finish()
@@ -69,7 +69,7 @@ impl Remembered {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::auth) fn find(&self, hash: u128, version: u64, wall: Duration) -> Found {
+    pub(super) fn find(&self, hash: u128, version: u64, wall: Duration) -> Found {
         let mut shard = self.shard(hash);
         let Some(slot) = shard.table.find(hash) else { return Found::Nothing };
         let entry = shard.table.get(slot);
@@ -85,7 +85,7 @@ impl Remembered {
         Found::Good(identity)
     }
 
-    pub(in crate::auth) fn insert(
+    pub(super) fn insert(
         &self,
         hash: u128,
         bytes: usize,
@@ -97,7 +97,8 @@ impl Remembered {
         if let Some(slot) = shard.table.find(hash) {
             shard.remove(slot);
         }
-        while (shard.table.len() >= TOKENS_MAX / SHARDS || shard.bytes + bytes > BYTES_MAX / SHARDS)
+        while (shard.table.len() >= REMEMBERED_MAX / SHARDS
+            || shard.bytes + bytes > BYTES_MAX / SHARDS)
             && let Some(oldest) = shard.table.oldest(0)
         {
             shard.remove(oldest);
@@ -108,7 +109,7 @@ impl Remembered {
     }
 
     #[cfg(test)]
-    pub(in crate::auth) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().table.len()).sum()
     }
 }
@@ -132,11 +133,11 @@ mod tests {
             let hash = key << 64 | key;
             remembered.insert(hash, bytes, 1, Duration::from_secs(9), Arc::default());
         };
-        for key in 0..3 * TOKENS_MAX as u128 {
+        for key in 0..3 * REMEMBERED_MAX as u128 {
             insert(key, 500);
         }
-        assert_eq!(remembered.len(), TOKENS_MAX);
-        for key in 0..2 * TOKENS_MAX as u128 {
+        assert_eq!(remembered.len(), REMEMBERED_MAX);
+        for key in 0..2 * REMEMBERED_MAX as u128 {
             insert(key, 16 << 10);
         }
         assert_eq!(remembered.len(), BYTES_MAX / (16 << 10));
