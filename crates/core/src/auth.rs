@@ -96,6 +96,12 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether the credential is an OAuth 2.0 access token, which may be exchanged for another one
+    /// toward a backend (RFC 8693). What is none is shown to no authorization server.
+    fn is_access_token(&self) -> bool {
+        false
+    }
+
     /// What it does with a request's body before it verifies: covers it with a signature.
     fn request_body(&self) -> BodyUse {
         BodyUse::Untouched

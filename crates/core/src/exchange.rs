@@ -33,6 +33,9 @@ pub struct Exchange {
     /// What the route's path template captured.
     pub params: Params,
     pub identity: Option<Arc<Identity>>,
+    /// Where in the request's bytes the access token is that was verified, for whoever exchanges it
+    /// for another (RFC 8693). It stays there when the credential is concealed: edits only append.
+    pub access_token: Option<Span>,
     /// Values of `Set-Cookie` that the answer gets, whoever makes it.
     pub cookies: Vec<String>,
     /// Whole bodies, for policies that declared `Buffered`; they may replace them.
@@ -58,6 +61,7 @@ impl Default for Exchange {
             request: RequestHead::default(),
             params: Params::default(),
             identity: None,
+            access_token: None,
             cookies: Vec::new(),
             request_body: Bytes::new(),
             response_body: Bytes::new(),
@@ -81,6 +85,7 @@ impl Exchange {
             request,
             params,
             identity,
+            access_token,
             cookies,
             request_body,
             response_body,
@@ -96,6 +101,7 @@ impl Exchange {
         *trace = TraceContext::default();
         *params = Params::default();
         *identity = None;
+        *access_token = None;
         cookies.clear();
         *request_body = Bytes::new();
         *response_body = Bytes::new();

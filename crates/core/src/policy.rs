@@ -133,6 +133,15 @@ pub trait BodyFilter {
     fn on_trailers(&mut self, _trailers: &mut Fields) {}
 }
 
+/// What a policy attaches to requests, for a backend to know the gateway by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// It may cross an open network in clear text: somebody has said why.
+    pub clear_text: bool,
+    /// It is made from the caller's access token, so the route has to ask for one.
+    pub from_access_token: bool,
+}
+
 /// The compiled form of one policy, shared by every request until the next snapshot.
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
     fn phase(&self) -> Phase;
@@ -150,6 +159,11 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     /// the head.
     fn request_fields(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// What it attaches for backends, if so; a route is checked for whether it may.
+    fn attaches(&self) -> Option<Attached> {
+        None
     }
 
     /// The way down.

@@ -88,6 +88,12 @@ pub type FetchFuture = Pin<Box<dyn Future<Output = Result<Fetched, Unavailable>>
 pub trait Services {
     fn now(&self) -> Now;
 
+    /// Whether requests are only thought of, and go to no backend: `explain`, `check`. What dresses
+    /// them for one need not be had then.
+    fn is_offline(&self) -> bool {
+        false
+    }
+
     /// Fills `into` with unpredictable bytes.
     fn random(&self, into: &mut [u8]);
 
@@ -127,6 +133,10 @@ pub struct Offline {
 impl Services for Offline {
     fn now(&self) -> Now {
         self.now
+    }
+
+    fn is_offline(&self) -> bool {
+        true
     }
 
     fn random(&self, into: &mut [u8]) {

@@ -112,7 +112,8 @@ impl Authenticate {
             .find(|at| self.any_of[*at].authenticator.presented(exchange) == same)
     }
 
-    fn accept(&self, by: usize, accepted: Accepted, exchange: &mut Exchange) {
+    fn accept(&self, by: usize, span: Option<Span>, accepted: Accepted, exchange: &mut Exchange) {
+        exchange.access_token = span.filter(|_| self.any_of[by].authenticator.is_access_token());
         if !self.forward_credential {
             self.any_of[by].authenticator.conceal(&mut exchange.request);
         }
@@ -180,7 +181,7 @@ impl Authenticate {
             };
             match result {
                 Ok(accepted) => {
-                    self.accept(by, accepted, exchange);
+                    self.accept(by, span, accepted, exchange);
                     return Step::Continue;
                 }
                 Err(Denied::Reply(reply)) => return Step::Reply(reply),
@@ -288,7 +289,7 @@ impl Policy for Authenticate {
         };
         match refused {
             Ok(accepted) => {
-                self.accept(at, accepted, exchange);
+                self.accept(at, span, accepted, exchange);
                 Step::Continue
             }
             Err(refused) => {

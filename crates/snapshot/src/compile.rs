@@ -13,6 +13,7 @@ mod accept;
 mod access;
 mod backends;
 mod client_certificates;
+mod credentials;
 mod lint;
 mod listeners;
 mod matches;
@@ -91,6 +92,7 @@ pub fn compile_with_patterns(
     compiler.check_clear_text(&listeners, &routes);
     compiler.check_certificates(&listeners, &routes);
     compiler.check_own_paths(&routes);
+    compiler.check_credentials(&routes);
     if compiler.with.findings.errors() == errors_before {
         compiler.unused();
         compiler.lint(&routes, &router);

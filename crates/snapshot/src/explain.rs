@@ -77,6 +77,10 @@ impl Services for Asked {
         self.offline.now()
     }
 
+    fn is_offline(&self) -> bool {
+        self.offline.is_offline()
+    }
+
     fn random(&self, into: &mut [u8]) {
         self.offline.random(into);
     }

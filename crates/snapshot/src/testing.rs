@@ -14,7 +14,7 @@ use portcullis_core::carry::Carry;
 use portcullis_core::finding::Findings;
 use portcullis_core::limit::{Algorithm, Grant, LimitKey, LimitSpec};
 use portcullis_core::limit_config::{KeyPart, LimitConfig};
-use portcullis_core::policy::{BodyUse, ReplyBody};
+use portcullis_core::policy::{Attached, BodyUse, ReplyBody};
 use portcullis_core::registry::{
     AuthConfig, Compile, Entry, PolicyConfig, Registry, Site, Sources,
 };
@@ -40,6 +40,7 @@ pub(crate) const NOW: Now = Now {
 
 pub(crate) static REGISTRY: Registry = Registry {
     policies: &[
+        Entry::policy::<Attach>(),
         Entry::policy::<Cors>(),
         Entry::policy::<Deny>(),
         Entry::policy::<IpFilter>(),
@@ -68,6 +69,30 @@ macro_rules! policy_config {
             }
         }
     };
+}
+
+/// Attaches something for the backend, of which only the compiler wants to know.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Attach {
+    clear_text: bool,
+    exchanged: bool,
+}
+policy_config!(Attach, "attach", "{clear_text: true, exchanged: false}", |config, _site| config);
+
+impl Policy for Attach {
+    fn phase(&self) -> Phase {
+        Phase::Transform
+    }
+
+    fn attaches(&self) -> Option<Attached> {
+        let Self { clear_text, exchanged: from_access_token } = *self;
+        Some(Attached { clear_text, from_access_token })
+    }
+
+    fn on_request<'a>(&'a self, _: &'a mut Exchange, _: &'a dyn Services) -> Step<'a> {
+        Step::Continue
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -364,6 +389,10 @@ impl Tokens {
 }
 
 impl Authenticator for Tokens {
+    fn is_access_token(&self) -> bool {
+        !self.remote
+    }
+
     fn presented(&self, exchange: &Exchange) -> Presented {
         let fields = &exchange.request.fields;
         let field = fields.live().find(|field| {

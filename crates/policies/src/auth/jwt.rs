@@ -233,6 +233,10 @@ impl Authenticator for Compiled {
         }
     }
 
+    fn is_access_token(&self) -> bool {
+        true
+    }
+
     fn conceal(&self, request: &mut RequestHead) {
         request.fields.remove_if(|known, _, value| {
             known == Known::Authorization && after_scheme(value, SCHEME).is_some()

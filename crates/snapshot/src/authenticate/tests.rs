@@ -252,3 +252,22 @@ backends: { one: "http://10.0.0.1" }
           credentials-invalid [] banks
     "#]].assert_eq(&seen);
 }
+
+/// A credential that is concealed is still there for whoever exchanges it, if it is a token.
+#[test]
+fn the_access_token_is_kept_for_an_exchange() {
+    let (snapshot, world) = (snapshot(), World::default());
+    for (request, expected) in [
+        ("GET http://h/any x-token:good-me", Some("good-me")),
+        ("GET http://h/both x-token:good-me", Some("good-me")),
+        ("GET http://h/kept x-token:good-me", Some("good-me")),
+        ("GET http://h/any x-far:good-me", None),
+        ("GET http://h/maybe", None),
+    ] {
+        let mut exchange = exchange(&snapshot, request);
+        let decision = now_or_never(decide(&snapshot, &mut exchange, &mut NoBody, &world, &mut ()));
+        assert!(matches!(decision.verdict, Verdict::Forward { .. }), "{request}");
+        let token = exchange.access_token.map(|span| span.of(exchange.request.fields.bytes()));
+        assert_eq!(token, expected.map(str::as_bytes), "{request}");
+    }
+}

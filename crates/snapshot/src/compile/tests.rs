@@ -6,6 +6,7 @@ use crate::snapshot::{Access, Snapshot};
 use crate::testing::{Compiled, Files, compiled, compiled_after};
 
 mod client_certificates;
+mod credentials;
 mod findings;
 mod lint;
 mod material;
