@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use portcullis_core::decode::{Entries, Spanned};
 use portcullis_core::finding::Finding;
-use portcullis_core::head::{Fields, is_field_byte, is_token};
+use portcullis_core::head::{Fields, is_field_byte};
 use portcullis_core::known::is_alias;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::registry::{Compile, PolicyConfig, Site};
-use portcullis_core::{Exchange, Known, Phase, Policy, ResponseHead, Services, Step};
+use portcullis_core::{Exchange, Phase, Policy, ResponseHead, Services, Step};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::owned::{OWNED_IN_REQUESTS, OWNED_IN_RESPONSES, Owned, check_name};
 use crate::template::ValueTemplate;
 
 /// Sets, adds and removes header fields, of the request on its way to the backend and of the answer
@@ -72,51 +73,6 @@ impl PolicyConfig for Headers {
             return None;
         }
         Some(Arc::new(Compiled { request, response }))
-    }
-}
-
-/// Whose fields these are, and what to use instead.
-type Owned = &'static [(&'static str, &'static str)];
-
-const OWNED_IN_REQUESTS: Owned = &[
-    ("client-cert", "see `forward_certificate` of the backend"),
-    ("client-cert-chain", "see `forward_certificate` of the backend"),
-    ("content-length", "framing is written by the gateway"),
-    ("host", "see `host` of the backend"),
-    ("x-forwarded-for", "forwarding fields are written by the gateway"),
-    ("x-forwarded-host", "forwarding fields are written by the gateway"),
-    ("x-forwarded-proto", "forwarding fields are written by the gateway"),
-    ("forwarded", "forwarding fields are written by the gateway"),
-    ("via", "forwarding fields are written by the gateway"),
-    ("x-request-id", "the request id is the gateway's"),
-    ("traceparent", "trace context is continued by the gateway"),
-    ("tracestate", "trace context is continued by the gateway"),
-];
-
-const OWNED_IN_RESPONSES: Owned = &[
-    ("content-length", "framing is written by the gateway"),
-    ("x-request-id", "the request id is the gateway's"),
-    ("ratelimit", "see `limits`"),
-    ("ratelimit-policy", "see `limits`"),
-];
-
-/// Begins the names of the verified identity.
-const IDENTITY: &[u8] = b"portcullis-";
-
-fn check_name(name: &str, owned: Owned) -> Result<(), String> {
-    let bytes = name.as_bytes();
-    if !is_token(bytes) {
-        return Err(format!("`{name}` is not a field name"));
-    }
-    if Known::of(bytes).is_hop_by_hop() {
-        return Err(format!("`{name}` concerns one connection only and never travels on"));
-    }
-    if bytes.len() >= IDENTITY.len() && is_alias(&bytes[..IDENTITY.len()], IDENTITY) {
-        return Err(format!("`{name}` is the gateway's: it says who was verified"));
-    }
-    match owned.iter().find(|(owned, _)| is_alias(bytes, owned.as_bytes())) {
-        Some((_, why)) => Err(format!("`{name}` cannot be edited: {why}")),
-        None => Ok(()),
     }
 }
 

@@ -6,17 +6,17 @@
 
 pub mod auth;
 mod cors;
+mod credential;
 mod deny;
-#[allow(dead_code, reason = "its users come one by one")]
 mod flight;
 pub mod grantor;
 mod headers;
 mod ip_filter;
 mod key;
 mod limits;
-#[allow(dead_code, reason = "its users come one by one")]
 mod oauth;
 mod origin;
+mod owned;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -33,6 +33,7 @@ use portcullis_core::registry::{Entry, Registry};
 /// What a route may have by name, in alphabetical order.
 pub const ALL: &[Entry<dyn Policy>] = &[
     Entry::policy::<cors::Cors>(),
+    Entry::policy::<credential::Credential>(),
     Entry::policy::<deny::Deny>(),
     Entry::policy::<headers::Headers>(),
     Entry::policy::<ip_filter::IpFilter>(),
@@ -76,6 +77,7 @@ mod tests {
             .file("shop.secret", "a secret of the test")
             .file("cookie.key", [7; 32])
             .file("gateway.secret", "a secret")
+            .file("orders.token", "a-token")
     }
 
     fn entries() -> Vec<(&'static str, &'static str)> {

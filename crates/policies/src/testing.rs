@@ -1,9 +1,9 @@
 //! The one place where policy tests touch the API: change the API, change only this file.
 //!
 //! A request is written `[TIMEms] ADDRESS METHOD TARGET [| NAME: VALUE]…`; beside fields there are
-//! `:client NAME`, `:tenant NAME`, `:claim NAME=JSON`, `:param NAME=VALUE`, `:host NAME` and
-//! `:answer STATUS`, which say what others would have established. What is printed begins with the
-//! outcome; then `>` the request if it was changed, `<` what was added to the answer.
+//! `:client NAME`, `:token TEXT`, `:tenant NAME`, `:claim NAME=JSON`, `:param NAME=VALUE`, `:host
+//! NAME` and `:answer STATUS`, which say what others would have established. What is printed begins
+//! with the outcome; then `>` the request if it was changed, `<` what was added to the answer.
 
 mod clock;
 pub(crate) mod issuer;
@@ -324,6 +324,10 @@ fn establish(exchange: &mut Exchange, known: &str) {
             return;
         }
         "answer" => return,
+        "token" => {
+            exchange.access_token = Some(exchange.request.fields.intern(value.as_bytes()));
+            return;
+        }
         _ => panic!("`:{what}` means nothing"),
     }
     exchange.identity = Some(Arc::new(identity));

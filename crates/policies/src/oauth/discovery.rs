@@ -29,9 +29,7 @@ pub(crate) struct Metadata {
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
-    userinfo_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
-    revocation_endpoint: Option<String>,
     /// RFC 9207: its answers to authorization requests name it.
     #[serde(default)]
     pub(crate) authorization_response_iss_parameter_supported: bool,
@@ -43,22 +41,18 @@ pub(crate) enum Which {
     Authorization,
     Token,
     Introspection,
-    UserInfo,
     EndSession,
-    Revocation,
 }
 
 impl Metadata {
     /// Each by the name that the document has for it.
-    fn all(&self) -> [(&'static str, Option<&str>); 7] {
+    fn all(&self) -> [(&'static str, Option<&str>); 5] {
         [
             ("jwks_uri", self.jwks_uri.as_deref()),
             ("authorization_endpoint", self.authorization_endpoint.as_deref()),
             ("token_endpoint", self.token_endpoint.as_deref()),
             ("introspection_endpoint", self.introspection_endpoint.as_deref()),
-            ("userinfo_endpoint", self.userinfo_endpoint.as_deref()),
             ("end_session_endpoint", self.end_session_endpoint.as_deref()),
-            ("revocation_endpoint", self.revocation_endpoint.as_deref()),
         ]
     }
 

@@ -101,10 +101,6 @@ impl<V: Clone> Kept<V> {
         shard.table.insert(hash, room as u8, Entry { value: Some(value), bytes, room });
     }
 
-    pub(crate) fn remove(&self, hash: u128) {
-        self.shard(hash).remove(hash);
-    }
-
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().table.len()).sum()
@@ -152,7 +148,5 @@ mod tests {
             kept.insert(spread(key), Room::Good, 16 << 10, key);
         }
         assert!(kept.len() <= BYTES_MAX / (16 << 10) + BAD_MAX);
-        kept.remove(spread(19_999));
-        assert_eq!(kept.find(spread(19_999)), None);
     }
 }

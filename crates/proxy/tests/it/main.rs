@@ -21,6 +21,7 @@ mod http1;
 mod lifecycle;
 mod limits;
 mod messages;
+mod oauth;
 mod proxy_protocol;
 mod queue;
 mod sockets;
