@@ -51,7 +51,14 @@ backends: {{ one: "{backend}" }}
         let found = compiled.findings.lines().find(|line| line.starts_with("error[clear-text]"));
         assert_eq!(found.is_some(), is_open, "{backend}: {found:?}");
     }
-    check("auth: idp", plain, "http://10.0.0.2", &expect!["error[clear-text]: the `attach` of `a` would cross the network to `http://10.0.0.2:80` in clear text"]);
+    check(
+        "auth: idp",
+        plain,
+        "http://10.0.0.2",
+        &expect![
+            "error[clear-text]: the `attach` of `a` would cross the network to `http://10.0.0.2:80` in clear text"
+        ],
+    );
     check("auth: idp", "clear_text: true, exchanged: false", "http://10.0.0.2", &expect![""]);
 }
 
