@@ -260,3 +260,28 @@ fn warnings_that_nobody_has_accepted_are_denied_where_that_is_asked_for() {
     "#]],
     );
 }
+
+#[test]
+fn what_authentication_makes_of_lax_settings() {
+    let key = "- { id: a, client: a, hash: \"blake3:28a9caf53b50a2a26321f4a5b8a09646a74d397ffa2c94680ab7d548a58e0eee\" }\n";
+    let config = r#"
+listeners: { http: { bind: "127.0.0.1:0" } }
+auth:
+  idp: { jwt: { issuer: "https://idp.example.com/", audience: [a], clock_skew: 31s } }
+  keys: { api_keys: { keys: "file:keys.yaml", query: key } }
+  out: { forward: { url: "https://a.example.com/", copy_headers: [x-role] } }
+backends: { app: "http://127.0.0.1:1" }
+routes:
+  a: { match: /a, auth: [idp, keys], to: app }
+  b: { match: /b, auth: out, headers: { request: { set: { X_Role: admin } } }, to: app }
+"#;
+    let place = Place::with(config);
+    place.write("keys.yaml", key);
+    let said = place.run(&["check"]).shown();
+    let warnings: Vec<&str> = said.lines().filter(|line| line.starts_with("warning")).collect();
+    expect![[r#"
+        warning[long-clock-skew]: tokens count for longer than their issuer says, by more than 30s
+        warning[keys-without-expiry]: file:keys.yaml: keys that never expire: a
+        warning[credential-in-query]: keys in addresses are kept in histories, bookmarks and other people's logs
+        warning[identity-field]: `headers` edits `X_Role`, by which the backend is told who calls"#]].assert_eq(&warnings.join("\n"));
+}
