@@ -1,7 +1,7 @@
 //! Users with passwords (RFC 7617), listed with hashes of them in a file.
 //!
-//! The way of a password: in proper form? → right not long ago? → argon2id, a few at a time and away
-//! from the workers → identity, remembered under the process's secret. A name that nobody has costs
+//! The way of a password: in proper form? → right not long ago? → argon2id, a few at a time and
+//! away from the workers → identity, remembered under the process's secret. A name that nobody has costs
 //! as much as one with another password, so that time tells nobody who is listed.
 
 mod password;
@@ -49,8 +49,8 @@ const PURPOSE: u64 = 0x0062_6173_6963;
 
 /// Takes names and passwords from `Authorization: Basic` (RFC 7617), for people and old clients.
 ///
-/// The file lists one entry a user, with a hash that `portcullis keys hash-password` has made. It is
-/// read again when it changes. Passwords travel with each request: take them over TLS only.
+/// The file lists one entry a user, with a hash that `portcullis keys hash-password` has made. It
+/// is read again when it changes. Passwords travel with each request: take them over TLS only.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Basic {
@@ -60,8 +60,8 @@ pub(crate) struct Basic {
     /// user's entry ends it at once. Default: `5m`.
     #[serde(default = "default_remember")]
     remember: PositiveDuration,
-    /// How many passwords are verified at once, at most 64. Each takes a core for some 20 ms and the
-    /// memory that its hash says. 256 more wait; above that the answer is 503. Default: 4.
+    /// How many passwords are verified at once, at most 64. Each takes a core for some 20 ms and
+    /// the memory that its hash says. 256 more wait; above that the answer is 503. Default: 4.
     #[serde(default = "default_verifications")]
     #[schemars(range(min = 1, max = 64))]
     verifications_max: u32,
