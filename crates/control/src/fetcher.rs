@@ -57,7 +57,7 @@ impl HttpFetcher {
         let (reason, fetched) = match (asked, &kept) {
             (Ok(Ok(fetched)), None) => return Ok(fetched),
             (Ok(Ok(fetched)), Some(_)) if fetched.status != StatusCode::OK => {
-                (format!("status {}", fetched.status.as_u16()), None)
+                (format!("status {}", fetched.status.as_u16()), Some(fetched))
             }
             (Ok(Ok(fetched)), Some(path)) => {
                 if good.is_none_or(|good| good(&fetched.body)) {

@@ -104,7 +104,7 @@ async fn only_a_good_answer_takes_the_last_good_ones_place() {
     server.says("200 OK", "<html>");
     assert_eq!(ask().await, "200 <html>", "there is nothing better");
     server.says("500 Oops", "");
-    assert_eq!(ask().await, "URL: status 500");
+    assert_eq!(ask().await, "500 ", "who asked may know of another place");
     for body in ["good 1", "good 2"] {
         server.says("200 OK", body);
         assert_eq!(ask().await, format!("200 {body}"));

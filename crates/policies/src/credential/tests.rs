@@ -56,7 +56,10 @@ fn a_secret_takes_the_place_of_what_the_client_sent() {
             < X_Key: s3cret
             < Server: x"#]],
     );
-    check(r#"{ basic: { user: gw, password: "file:ä" } }"#, request, &expect![[r#"
+    check(
+        r#"{ basic: { user: gw, password: "file:ä" } }"#,
+        request,
+        &expect![[r#"
         continue
         > GET /a
         > X-Key: mine
@@ -65,7 +68,8 @@ fn a_secret_takes_the_place_of_what_the_client_sent() {
         > X-Keys: 1
         > Authorization: Basic Z3c6cMOkc3N3b3Jk
         < X_Key: s3cret
-        < Server: x"#]]);
+        < Server: x"#]],
+    );
 }
 
 #[test]
@@ -90,23 +94,97 @@ fn trailers_cannot_have_the_name() {
 fn settings_that_do_not_compile() {
     let request = "192.0.2.7 GET /";
     for (settings, want) in [
-        ("{}", expect!["error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"]),
-        (r#"{ value: "file:key" }"#, expect!["error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"]),
+        (
+            "{}",
+            expect![
+                "error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"
+            ],
+        ),
+        (
+            r#"{ value: "file:key" }"#,
+            expect![
+                "error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"
+            ],
+        ),
         (r#"{ header: X-Key }"#, expect!["error missing-key at credential: `value` is missing"]),
-        (r#"{ bearer: "file:key", value: "file:key" }"#, expect!["error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"]),
-        (r#"{ bearer: "file:key", basic: { user: a, password: "file:key" } }"#, expect!["error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"]),
-        (r#"{ bearer: "hunter2" }"#, expect!["error invalid-value at credential.bearer: a secret does not stand in the configuration (write `file:PATH` or `env:NAME`)"]),
-        (r#"{ bearer: "file:empty" }"#, expect!["error invalid-value at credential.bearer: `file:empty` is empty"]),
-        (r#"{ bearer: "file:lines" }"#, expect!["error invalid-value at credential.bearer: `file:lines` has more than one line (a header has no control characters)"]),
-        (r#"{ header: X-Key, value: "file:lines" }"#, expect!["error invalid-value at credential.value: `file:lines` has more than one line (a header has no control characters)"]),
-        (r#"{ header: "X Key", value: "file:key" }"#, expect!["error invalid-value at credential.header: `X Key` is not a field name"]),
-        (r#"{ header: Host, value: "file:key" }"#, expect!["error invalid-value at credential.header: `Host` cannot be edited: see `host` of the backend"]),
-        (r#"{ header: Cookie, value: "file:key" }"#, expect!["error invalid-value at credential.header: `Cookie` has a meaning of its own"]),
-        (r#"{ header: Connection, value: "file:key" }"#, expect!["error invalid-value at credential.header: `Connection` concerns one connection only and never travels on"]),
-        (r#"{ header: Portcullis_Client, value: "file:key" }"#, expect!["error invalid-value at credential.header: `Portcullis_Client` is the gateway's: it says who was verified"]),
-        (r#"{ basic: { user: "a:b", password: "file:key" } }"#, expect!["error invalid-value at credential.basic: a user has no colon and no control characters (RFC 7617 §2)"]),
-        (r#"{ bearer: "file:key", clear_text: " x " }"#, expect!["error invalid-value at credential.clear_text: a reason has at least three letters"]),
-        (r#"{ client_credentials: { client: { id: a, secret: "file:key" } } }"#, expect!["error missing-key at credential.client_credentials: `issuer` or `token_endpoint` is missing"]),
+        (
+            r#"{ bearer: "file:key", value: "file:key" }"#,
+            expect![
+                "error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"
+            ],
+        ),
+        (
+            r#"{ bearer: "file:key", basic: { user: a, password: "file:key" } }"#,
+            expect![
+                "error missing-key at credential: exactly one of `header` with `value`, `bearer`, `basic`, `client_credentials` and `exchange` is needed"
+            ],
+        ),
+        (
+            r#"{ bearer: "hunter2" }"#,
+            expect![
+                "error invalid-value at credential.bearer: a secret does not stand in the configuration (write `file:PATH` or `env:NAME`)"
+            ],
+        ),
+        (
+            r#"{ bearer: "file:empty" }"#,
+            expect!["error invalid-value at credential.bearer: `file:empty` is empty"],
+        ),
+        (
+            r#"{ bearer: "file:lines" }"#,
+            expect![
+                "error invalid-value at credential.bearer: `file:lines` has more than one line (a header has no control characters)"
+            ],
+        ),
+        (
+            r#"{ header: X-Key, value: "file:lines" }"#,
+            expect![
+                "error invalid-value at credential.value: `file:lines` has more than one line (a header has no control characters)"
+            ],
+        ),
+        (
+            r#"{ header: "X Key", value: "file:key" }"#,
+            expect!["error invalid-value at credential.header: `X Key` is not a field name"],
+        ),
+        (
+            r#"{ header: Host, value: "file:key" }"#,
+            expect![
+                "error invalid-value at credential.header: `Host` cannot be edited: see `host` of the backend"
+            ],
+        ),
+        (
+            r#"{ header: Cookie, value: "file:key" }"#,
+            expect!["error invalid-value at credential.header: `Cookie` has a meaning of its own"],
+        ),
+        (
+            r#"{ header: Connection, value: "file:key" }"#,
+            expect![
+                "error invalid-value at credential.header: `Connection` concerns one connection only and never travels on"
+            ],
+        ),
+        (
+            r#"{ header: Portcullis_Client, value: "file:key" }"#,
+            expect![
+                "error invalid-value at credential.header: `Portcullis_Client` is the gateway's: it says who was verified"
+            ],
+        ),
+        (
+            r#"{ basic: { user: "a:b", password: "file:key" } }"#,
+            expect![
+                "error invalid-value at credential.basic: a user has no colon and no control characters (RFC 7617 §2)"
+            ],
+        ),
+        (
+            r#"{ bearer: "file:key", clear_text: " x " }"#,
+            expect![
+                "error invalid-value at credential.clear_text: a reason has at least three letters"
+            ],
+        ),
+        (
+            r#"{ client_credentials: { client: { id: a, secret: "file:key" } } }"#,
+            expect![
+                "error missing-key at credential.client_credentials: `issuer` or `token_endpoint` is missing"
+            ],
+        ),
         (
             r#"{ exchange: { token_endpoint: "http://a.example/t", timeout: 31s, client: { id: a, secret: "file:key" } } }"#,
             expect![[r#"

@@ -13,6 +13,10 @@ use serde::Deserialize;
 
 use crate::flight::{Flight, Grounded};
 
+/// For each of the two places where a document may be, of which nearly always one is asked. Where
+/// a request waits for it, it has less.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT_OF_REQUEST: Duration = Duration::from_secs(2);
 /// Endpoints move seldom.
 const REFRESH_EVERY: Duration = Duration::from_secs(3600);
 /// How often upkeep looks whether there is something to do.
@@ -94,13 +98,14 @@ pub(crate) struct Found {
 pub(crate) async fn ask(
     issuer: &str,
     ca: Option<&Arc<[u8]>>,
+    timeout: Duration,
     services: &dyn Services,
 ) -> Result<Found, String> {
     let [first, second] = locations(issuer);
-    match ask_at(&first, issuer, ca, services).await {
+    match ask_at(&first, issuer, ca, timeout, services).await {
         Ok(found) => Ok(found),
         // Only who has no such page may have the other.
-        Err(Miss::NotThere) => match ask_at(&second, issuer, ca, services).await {
+        Err(Miss::NotThere) => match ask_at(&second, issuer, ca, timeout, services).await {
             Ok(found) => Ok(found),
             Err(Miss::NotThere) => Err(format!("neither {first} nor {second} is there")),
             Err(Miss::Failed(reason)) => Err(reason),
@@ -118,11 +123,13 @@ async fn ask_at(
     url: &str,
     issuer: &str,
     ca: Option<&Arc<[u8]>>,
+    timeout: Duration,
     services: &dyn Services,
 ) -> Result<Found, Miss> {
     let fetch = Fetch {
         fields: vec![("accept".to_owned(), "application/json".to_owned())],
         ca: ca.cloned(),
+        timeout,
         keep_last_good: Some(|text| serde_json::from_slice::<Metadata>(text).is_ok()),
         ..Fetch::get(url)
     };
@@ -205,7 +212,9 @@ impl Discovery {
             return Ok(Arc::clone(known));
         }
         let now = services.now().mono;
-        let asked = self.flight.run(|| self.may_ask(now), async || self.ask(services).await);
+        let asked = self
+            .flight
+            .run(|| self.may_ask(now), async || self.ask(TIMEOUT_OF_REQUEST, services).await);
         match asked.await {
             Ok(outcome) => outcome,
             Err(Grounded::Refused(reason)) => Err(reason),
@@ -222,8 +231,12 @@ impl Discovery {
         }
     }
 
-    async fn ask(&self, services: &dyn Services) -> Result<Arc<Metadata>, String> {
-        let asked = ask(&self.issuer, self.ca.as_ref(), services).await;
+    async fn ask(
+        &self,
+        timeout: Duration,
+        services: &dyn Services,
+    ) -> Result<Arc<Metadata>, String> {
+        let asked = ask(&self.issuer, self.ca.as_ref(), timeout, services).await;
         let now = services.now().mono;
         let mut state = self.lock();
         match asked {
@@ -253,7 +266,7 @@ impl Discovery {
         if now >= due
             && let Some(lead) = self.flight.begin()
         {
-            lead.end(self.ask(services).await);
+            lead.end(self.ask(TIMEOUT, services).await);
         }
         LOOK_EVERY
     }

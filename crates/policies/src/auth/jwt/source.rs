@@ -192,7 +192,8 @@ impl Keys {
             Location::File => return Err("the keys are in a file".to_owned()),
             Location::Url(url) => (url.clone(), false),
             Location::Discovery { issuer } => {
-                let found = discovery::ask(issuer, self.ca.as_ref(), services).await?;
+                let found =
+                    discovery::ask(issuer, self.ca.as_ref(), discovery::TIMEOUT, services).await?;
                 (found.metadata.jwks_uri()?.to_owned(), found.stale)
             }
         };
