@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use crate::head::Scheme;
+use crate::planted::{Fault, is_planted};
 
 /// Longest name of the DNS in text form (RFC 1035 §2.3.4).
 const HOST_BYTES_MAX: usize = 253;
@@ -95,7 +96,8 @@ pub fn canonicalise(
             AuthorityError::Empty
         });
     }
-    let host = &text[..end - usize::from(previous == b'.')];
+    let has_dot = previous == b'.' && !is_planted(Fault::HostDot);
+    let host = &text[..end - usize::from(has_dot)];
     if host.len() > HOST_BYTES_MAX {
         return Err(AuthorityError::TooLong);
     }

@@ -21,6 +21,7 @@ pub mod limit_config;
 pub mod node;
 pub mod now;
 pub mod path;
+pub mod planted;
 pub mod policy;
 pub mod problem;
 pub mod proxy_protocol;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use portcullis_core::known::{Known, is_alias};
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::{Exchange, Fields, Problem, RequestHead, Version, codes};
 use portcullis_telemetry::trace;
 
@@ -59,10 +60,13 @@ pub(crate) fn prepare(
     request.fields.append_known(Known::XRequestId, exchange.request_id.as_bytes());
     trace::send(&mut request.fields, &exchange.trace);
 
-    if let Some(identity) = &exchange.identity {
+    let told = exchange.identity.as_ref().filter(|_| !is_planted(Fault::IdentityNotTold));
+    if let Some(identity) = told {
         request.fields.append(CLIENT, identity.client.as_bytes());
         request.fields.append(AUTH, identity.auth.as_bytes());
-        if let Some(tenant) = &identity.tenant {
+        if let Some(tenant) = &identity.tenant
+            && !is_planted(Fault::TenantIgnored)
+        {
             request.fields.append(TENANT, tenant.as_bytes());
         }
         if !identity.scopes.is_empty() {
@@ -197,7 +201,7 @@ fn strip(fields: &mut Fields, trusted: bool) -> Seen {
 fn looks_owned(name: &[u8]) -> bool {
     let begins = |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|n| is_alias(n, prefix));
     match name.first() {
-        Some(b'p' | b'P') => begins(OURS),
+        Some(b'p' | b'P') => begins(OURS) && !is_planted(Fault::ClientIdentityKept),
         Some(b'c' | b'C') => CERTIFICATE.iter().any(|owned| is_alias(name, owned)),
         Some(b'x' | b'X') => begins(FORWARDED) || OWNED.iter().any(|owned| is_alias(name, owned)),
         _ => false,

@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use portcullis_core::exchange::Connection;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Problem, Reply, codes, grpc};
 use portcullis_snapshot::{RequestBody, Verdict, decide};
@@ -92,6 +93,13 @@ async fn answer<C: Client>(
     let (route, number) = match (decision.verdict, trip.route) {
         (Verdict::Forward { backend }, Some(route)) => (route, backend),
         (Verdict::Reply(reply), _) => return Ok(Answer::Here(reply)),
+        (Verdict::Refuse(problem), Some(route))
+            if is_planted(Fault::AuthAfterForward) && snapshot.routes[route].to.is_some() =>
+        {
+            let (route, backend) = (&snapshot.routes[route], &snapshot.backends[0]);
+            drop(forward(worker, active, client, slot, route, backend).await);
+            return Err(ClientError::Refused(problem));
+        }
         (Verdict::Refuse(problem), _) => return Err(ClientError::Refused(problem)),
         (Verdict::Forward { .. } | Verdict::Unknown { .. }, _) => {
             return Err(ClientError::Refused(Problem::new(codes::INTERNAL)));

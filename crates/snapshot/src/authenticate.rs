@@ -11,6 +11,7 @@ use portcullis_core::auth::{Accepted, Denied, Own, Presented, Verify};
 use portcullis_core::head::{RequestHead, Span};
 use portcullis_core::known::is_alias;
 use portcullis_core::limit::{Algorithm, LimitKey, LimitSpec};
+use portcullis_core::planted::{self, Fault, is_planted};
 use portcullis_core::policy::BodyUse;
 use portcullis_core::services::Lease;
 use portcullis_core::{
@@ -73,7 +74,8 @@ impl Authenticate {
     fn find(&self, exchange: &Exchange) -> Found {
         let request = &exchange.request;
         // A second `Authorization` is a second credential, whoever reads which of them.
-        if request.fields.known_all(Known::Authorization).nth(1).is_some() {
+        let second = request.fields.known_all(Known::Authorization).nth(1);
+        if second.is_some() && !is_planted(Fault::SecondCredentialWins) {
             return Found::Several;
         }
         let mut found = Found::Nothing;
@@ -114,7 +116,7 @@ impl Authenticate {
 
     fn accept(&self, by: usize, span: Option<Span>, accepted: Accepted, exchange: &mut Exchange) {
         exchange.access_token = span.filter(|_| self.any_of[by].authenticator.is_access_token());
-        if !self.forward_credential {
+        if !self.forward_credential && !is_planted(Fault::CredentialForwarded) {
             self.any_of[by].authenticator.conceal(&mut exchange.request);
         }
         let Accepted { identity, cookies, withheld } = accepted;
@@ -257,6 +259,12 @@ impl Policy for Authenticate {
         services: &'a dyn Services,
     ) -> Step<'a> {
         self.remove_owned(&mut exchange.request);
+        if planted::is_not_asked(exchange) {
+            return Step::Continue;
+        }
+        if is_planted(Fault::EverybodyRefused) {
+            return Step::Refuse(self.refusal(codes::CREDENTIALS_INVALID));
+        }
         if let Some(identity) = exchange.assumed.clone() {
             return self.assume(&identity, exchange);
         }

@@ -16,6 +16,7 @@ use std::fmt;
 use http::Method;
 use portcullis_core::certificate::CertificateName;
 use portcullis_core::known::is_alias;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::{Exchange, Identity, Phase, Policy, Problem, Services, Step, codes};
 
 pub use claims::{ClaimRule, RoleRule};
@@ -99,6 +100,10 @@ impl Require {
         let rules = || rules().filter(|rule| rule.is_for(&method));
         for rule in rules() {
             if let Some(lacking) = rule.scopes.iter().find(|scope| !identity.has_scope(scope)) {
+                if is_planted(Fault::AnyScope) && rule.scopes.iter().any(|s| identity.has_scope(s))
+                {
+                    continue;
+                }
                 let needed = unique(rules()).join(" ");
                 let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{needed}\"");
                 let detail = format!("{} lacks the scope `{lacking}` ({})", identity.key, rule.at);

@@ -37,6 +37,7 @@ use std::hash::BuildHasherDefault;
 
 use portcullis_core::RequestHead;
 use portcullis_core::exchange::Params;
+use portcullis_core::planted::{self, Fault, is_planted};
 
 pub use analysis::{Example, FindingKind, RouterFinding};
 pub use automaton::{Expression, ExpressionError};
@@ -122,14 +123,35 @@ impl Router {
         params: &mut Params,
     ) -> Option<RouteIndex> {
         params.names = None;
-        let found = &self.candidates[self.find_candidate(listener, head)? as usize];
+        let found = match is_planted(Fault::RouteOrder) {
+            false => self.find_candidate(listener, head),
+            true => self.find_last(listener, head),
+        };
+        let found = &self.candidates[found? as usize];
         found.capture(head, params);
         Some(found.route)
     }
 
+    /// The wrong way round.
+    fn find_last(&self, listener: u16, head: &RequestHead) -> Option<u32> {
+        let ask = Ask::new(listener, head);
+        let mut last = None;
+        let mut note = |number: u32| {
+            let candidate = &self.candidates[number as usize];
+            if candidate.methods.contains(ask.method) && candidate.conditions_hold(&ask) {
+                last = Some(number);
+            }
+            false
+        };
+        for tree in self.trees(head.host()) {
+            tree.find(head.path(), &mut note);
+        }
+        last
+    }
+
     fn find_candidate(&self, listener: u16, head: &RequestHead) -> Option<u32> {
         let ask = Ask::new(listener, head);
-        let path = head.path();
+        let path: &[u8] = &planted::routed_path(head);
         let mut accept = |number: u32| {
             let candidate = &self.candidates[number as usize];
             candidate.methods.contains(ask.method)

@@ -20,6 +20,7 @@ use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::head::is_token;
 use portcullis_core::known::is_alias;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::registry::{AuthConfig, Compile, Site};
 use portcullis_core::{Exchange, Identity, Known, Problem, RequestHead, Services, Span, codes};
 use schemars::JsonSchema;
@@ -256,11 +257,13 @@ impl Compiled {
         let hash = secret::hash(id, secret);
         let expected = key.map_or(&[0; 32], |key| &key.hash);
         let equal = bool::from(hash.ct_eq(expected));
-        let Some(key) = key.filter(|_| equal) else {
+        let key = key.filter(|_| equal);
+        let any = || is_planted(Fault::RevokedKeyAccepted).then(|| self.keys.0.values().next());
+        let Some(key) = key.or_else(|| any().flatten()) else {
             return Err(refused("no such key"));
         };
         // Only who knows the secret learns this.
-        if key.period.expires <= wall {
+        if key.period.expires <= wall && !is_planted(Fault::ExpiredKeyAccepted) {
             return Err(Refusal { expired: true, detail: "the key has expired" });
         }
         if wall < key.period.not_before {

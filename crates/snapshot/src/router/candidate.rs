@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use portcullis_core::exchange::Params;
 use portcullis_core::head::{Fields, RequestHead, Span};
+use portcullis_core::planted;
 
 use super::automaton::Expression;
 use super::pattern::{Condition, PathPattern, RouteIndex, RoutePattern, Segment, ValuePattern};
@@ -106,7 +107,8 @@ impl<'a> Asked<'a> {
 
     /// `HEAD` goes where `GET` goes; a CORS preflight goes where the request it asks for will go.
     pub(super) fn of(head: &'a RequestHead) -> Self {
-        Self::name(preflight(head).unwrap_or(head.method.as_str().as_bytes()))
+        let other = preflight(head).or_else(|| planted::routed_method(head));
+        Self::name(other.unwrap_or(head.method.as_str().as_bytes()))
     }
 }
 
