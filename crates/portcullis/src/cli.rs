@@ -30,6 +30,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Compile a configuration and run its tests, and show everything that is wrong with it
     Check(Check),
+    /// Try every route with every credential that must not let anybody in, and show that none does
+    Audit(Audit),
     /// Print the route table: what is matched, who may pass, and where it goes
     Routes(Routes),
     /// Say what would become of a request, phase by phase, without sending it
@@ -118,6 +120,36 @@ pub(crate) struct Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Deny {
     Warnings,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis audit -c portcullis.yaml
+  portcullis audit --quick --sarif audit.sarif --junit audit.xml
+
+The configuration is served on loopback by this program's own gateway, with backends, issuers and
+keys that are made up for the audit: no backend, issuer or private key of yours is touched. For each
+route that is not public: no credential, bad ones of every kind, the path and the method said in
+other ways; and a good credential, which has to get through.
+Exit status: 0 every such route is covered and there are no findings; 1 not, or the configuration
+does not compile; 3 it cannot be read.")]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub config: Configuration,
+    /// Send each kind of probe once a route, for configurations with thousands of routes; by
+    /// default every probe is sent with every method, over HTTP/1.1 and HTTP/2, on every listener
+    #[arg(long)]
+    pub quick: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the findings as SARIF 2.1.0 too, for code scanning
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub sarif: Option<PathBuf>,
+    /// Write the routes as JUnit XML too, a test for each
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub junit: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

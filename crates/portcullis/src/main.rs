@@ -2,6 +2,7 @@
 //!
 //! Exit statuses: 0 yes, 1 no (what was asked does not hold), 2 usage, 3 could not run.
 
+mod audit;
 mod check;
 mod cli;
 mod completions;
@@ -55,6 +56,7 @@ fn verb(verb: &Verb) -> anyhow::Result<ExitCode> {
         Verb::Demo(arguments) => log_to_stderr().and_then(|()| demo::run(arguments)),
         Verb::Run(arguments) => log_to_stderr().and_then(|()| run::run(arguments)),
         Verb::Check(arguments) => check::run(arguments),
+        Verb::Audit(arguments) => audit::run(arguments),
         Verb::Routes(arguments) => routes::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Schema => schema::run(),

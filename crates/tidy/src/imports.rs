@@ -15,10 +15,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("portcullis-proxy", &["core", "http1", "snapshot", "telemetry", "upstream"]),
     ("portcullis-control", &["config", "core", "snapshot", "telemetry"]),
     ("portcullis-admin", &["control", "core", "snapshot", "telemetry"]),
+    // Runs a gateway, and holds what comes through against what the configuration says.
+    ("portcullis-audit", &["config", "control", "core", "proxy", "snapshot", "telemetry"]),
     (
         "portcullis",
         &[
             "admin",
+            "audit",
             "config",
             "control",
             "core",

@@ -29,7 +29,7 @@ pub(crate) fn digest(certificate: &[u8]) -> [u8; 32] {
 ///
 /// # Errors
 /// For the log: it says what nobody may say.
-pub(crate) fn read(
+pub fn read(
     chain: &[CertificateDer<'_>],
     wall: Duration,
 ) -> Result<ClientCertificate, &'static str> {

@@ -1,0 +1,223 @@
+//! What an audit has found, and the forms in which it is read: by people, by programs, by the
+//! machines that run checks.
+
+mod human;
+mod junit;
+mod sarif;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use portcullis_config::{Config, Source};
+use portcullis_snapshot::Access;
+use serde::Serialize;
+
+use crate::backend::Arrival;
+use crate::judge::{Finding, Place};
+use crate::oracle::Oracle;
+
+/// Findings that are told. More say nothing new, and their number is told.
+const FINDINGS_MAX: usize = 1000;
+/// Of one route. One open door lets hundreds of probes through.
+const FINDINGS_OF_ROUTE_MAX: usize = 25;
+
+/// How many routes there are of which kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Routes {
+    pub all: usize,
+    /// Those that ask everybody for a credential.
+    pub authenticated: usize,
+    /// Those of them of which everything was proved.
+    pub covered: usize,
+    pub optional: usize,
+    pub public: usize,
+}
+
+/// A route that nobody has to authenticate for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenRoute {
+    pub route: String,
+    pub reason: String,
+}
+
+/// A route of which not everything was proved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Gap {
+    pub route: String,
+    pub place: Option<Place>,
+    pub reasons: Vec<String>,
+}
+
+/// The outcome of an audit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// `full` or `quick`.
+    pub mode: &'static str,
+    pub routes: Routes,
+    /// In hundredths of the routes that ask for a credential.
+    pub coverage: f64,
+    /// How many requests were sent.
+    pub probes: usize,
+    /// By kind.
+    pub kinds: BTreeMap<&'static str, usize>,
+    pub seconds: f64,
+    pub findings: Vec<Finding>,
+    /// Findings beyond those.
+    pub more_findings: usize,
+    pub not_covered: Vec<Gap>,
+    pub open: Vec<OpenRoute>,
+    /// Every authenticated route and whether it is covered, for reports with one line a route.
+    #[serde(skip)]
+    proved: Vec<(String, bool)>,
+}
+
+impl Report {
+    /// Whether everything that had to be proved was.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.findings.is_empty() && self.routes.covered == self.routes.authenticated
+    }
+
+    /// For people. `name` is what was audited.
+    #[must_use]
+    pub fn human(&self, name: &str) -> String {
+        human::write(self, name)
+    }
+
+    /// SARIF 2.1.0, for code scanning.
+    #[must_use]
+    pub fn sarif(&self) -> String {
+        sarif::write(self)
+    }
+
+    /// `JUnit`'s XML, for whatever shows tests.
+    #[must_use]
+    pub fn junit(&self, name: &str) -> String {
+        junit::write(self, name)
+    }
+}
+
+/// Where each route is written.
+pub(crate) struct Places(Vec<Option<Place>>);
+
+impl Places {
+    pub(crate) fn new(config: &Config, sources: &[Source]) -> Self {
+        let place = |route: &portcullis_config::Route| {
+            let source = sources.get(usize::from(route.span.file))?;
+            let before = source.text.get(..route.span.start as usize)?;
+            Some(Place { file: source.name.clone(), line: before.matches('\n').count() + 1 })
+        };
+        Self(config.routes.iter().map(place).collect())
+    }
+}
+
+/// Gathers a report.
+pub(crate) struct Writer<'a> {
+    oracle: &'a Oracle,
+    places: Places,
+    report: Report,
+    gaps: BTreeMap<usize, BTreeSet<String>>,
+    of_route: BTreeMap<usize, usize>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(oracle: &'a Oracle, config: &Config, places: Places, quick: bool) -> Self {
+        let mut report = Report { mode: if quick { "quick" } else { "full" }, ..Report::default() };
+        report.routes.all = config.routes.len();
+        for route in &oracle.snapshot.routes {
+            match &route.access {
+                Access::Authenticated { .. } => report.routes.authenticated += 1,
+                Access::Optional { reason, .. } => {
+                    report.routes.optional += 1;
+                    let reason = format!("{reason} (a credential may be left out)");
+                    report.open.push(OpenRoute { route: route.name.to_string(), reason });
+                }
+                Access::Public { reason } => {
+                    report.routes.public += 1;
+                    let reason = reason.clone();
+                    report.open.push(OpenRoute { route: route.name.to_string(), reason });
+                }
+            }
+        }
+        Self { oracle, places, report, gaps: BTreeMap::new(), of_route: BTreeMap::new() }
+    }
+
+    pub(crate) fn place(&self, route: usize) -> Option<Place> {
+        self.places.0.get(route).cloned().flatten()
+    }
+
+    pub(crate) fn route(&mut self, index: usize, gaps: &[String]) {
+        if !gaps.is_empty() {
+            self.gaps.entry(index).or_default().extend(gaps.iter().cloned());
+        }
+    }
+
+    pub(crate) fn count(&mut self, kind: &'static str) {
+        *self.report.kinds.entry(kind).or_default() += 1;
+    }
+
+    pub(crate) fn finding(&mut self, index: usize, finding: Finding) {
+        // Without these nothing is proved, whatever else was refused.
+        if matches!(finding.code, "good-refused" | "not-refused-cleanly") {
+            let reason = format!("{}: {}", finding.probe, finding.message);
+            self.gaps.entry(index).or_default().insert(reason);
+        }
+        let of_route = self.of_route.entry(index).or_default();
+        *of_route += 1;
+        if *of_route <= FINDINGS_OF_ROUTE_MAX && self.report.findings.len() < FINDINGS_MAX {
+            self.report.findings.push(finding);
+        } else {
+            self.report.more_findings += 1;
+        }
+    }
+
+    /// Requests at the backend that are no probe's.
+    pub(crate) fn unplaced(&mut self, arrivals: &[Arrival], forgotten: usize) {
+        self.report.more_findings += forgotten;
+        if let Some(first) = arrivals.first() {
+            let Arrival { method, target, .. } = first;
+            let count = arrivals.len();
+            self.report.findings.push(Finding {
+                code: "unknown-arrival",
+                route: String::new(),
+                listener: String::new(),
+                protocol: "",
+                method: method.clone(),
+                target: target.clone(),
+                place: None,
+                probe: String::new(),
+                message: format!("{count} requests without the audit's own field"),
+                reproduce: String::new(),
+            });
+        }
+    }
+
+    pub(crate) fn finish(self, probes: usize, took: Duration) -> Report {
+        let Self { oracle, places, mut report, gaps, .. } = self;
+        report.probes = probes;
+        report.seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
+        for (index, route) in oracle.snapshot.routes.iter().enumerate() {
+            if route.access.public_reason().is_some() {
+                continue;
+            }
+            let covered = !gaps.contains_key(&index);
+            report.routes.covered += usize::from(covered);
+            report.proved.push((route.name.to_string(), covered));
+        }
+        report.coverage = match report.routes {
+            Routes { authenticated: 0, .. } => 100.0,
+            Routes { authenticated, covered, .. } => {
+                // Never rounded up to what it is not.
+                (covered as f64 / authenticated as f64 * 10_000.0).floor() / 100.0
+            }
+        };
+        for (index, reasons) in gaps {
+            report.not_covered.push(Gap {
+                route: oracle.route(index).name.to_string(),
+                place: places.0.get(index).cloned().flatten(),
+                reasons: reasons.into_iter().take(FINDINGS_OF_ROUTE_MAX).collect(),
+            });
+        }
+        report
+    }
+}

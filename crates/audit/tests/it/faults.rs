@@ -1,0 +1,64 @@
+//! A gateway that makes one mistake: each has to be found, also by the quick audit.
+
+use std::sync::{Mutex, PoisonError};
+
+use portcullis_core::planted::{Fault, plant};
+
+use crate::place::{CONFIG, run};
+
+/// The mistake is the whole process's.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Plants the fault and looks for the finding.
+fn find(fault: Fault, code: &str) {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    plant(Some(fault));
+    let report = run(CONFIG, true);
+    plant(None);
+    let report = report.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
+    let found = report.findings.iter().find(|finding| finding.code == code);
+    let Some(found) = found else {
+        panic!("{fault:?} was not found as {code}:\n{}", report.human("gateway.yaml"));
+    };
+    assert!(!report.holds(), "{found:?}");
+}
+
+macro_rules! faults {
+    ($($name:ident: $fault:ident => $code:literal,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                find(Fault::$fault, $code);
+            }
+        )*
+    };
+}
+
+faults! {
+    route_order: RouteOrder => "reached-backend",
+    policy_missing: PolicyMissing => "reached-backend",
+    listener_without_auth: ListenerWithoutAuth => "reached-backend",
+    auth_after_forward: AuthAfterForward => "reached-backend",
+    path_not_canonical: PathNotCanonical => "reached-backend",
+    path_case: PathCase => "reached-backend",
+    path_parameter_cut: PathParameterCut => "reached-backend",
+    encoded_slash: EncodedSlash => "reached-backend",
+    double_decoding: DoubleDecoding => "reached-backend",
+    backslash: Backslash => "reached-backend",
+    host_dot: HostDot => "reached-backend",
+    revoked_key_accepted: RevokedKeyAccepted => "reached-backend",
+    expired_key_accepted: ExpiredKeyAccepted => "reached-backend",
+    any_scope: AnyScope => "reached-backend",
+    tenant_ignored: TenantIgnored => "identity-not-told",
+    second_credential_wins: SecondCredentialWins => "reached-backend",
+    head_not_asked: HeadNotAsked => "reached-backend",
+    options_not_asked: OptionsNotAsked => "reached-backend",
+    unknown_method_not_asked: UnknownMethodNotAsked => "reached-backend",
+    http2_not_asked: Http2NotAsked => "reached-backend",
+    method_override: MethodOverride => "reached-backend",
+    path_override: PathOverride => "reached-backend",
+    client_identity_kept: ClientIdentityKept => "identity-spoofed",
+    credential_forwarded: CredentialForwarded => "credential-forwarded",
+    identity_not_told: IdentityNotTold => "identity-not-told",
+    everybody_refused: EverybodyRefused => "good-refused",
+}

@@ -1,0 +1,72 @@
+//! Running an audit of a text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use portcullis_audit::{AuditError, Makers, Options, Report, Subject, audit};
+use portcullis_config::Source;
+use portcullis_core::registry::Sources;
+use portcullis_policies::auth::api_keys::generate;
+use portcullis_proxy::Clock;
+
+/// Nothing can be read but this.
+#[derive(Default)]
+pub(crate) struct Files(HashMap<String, Arc<[u8]>>);
+
+impl Sources for Files {
+    fn read(&self, reference: &str) -> Result<Arc<[u8]>, String> {
+        self.0.get(reference).cloned().ok_or_else(|| format!("there is no {reference}"))
+    }
+}
+
+pub(crate) const MAKERS: Makers = Makers {
+    api_key: |random, id| {
+        let key = generate(random, id, "audit").ok()?;
+        Some((key.text, key.entry.hash))
+    },
+};
+
+pub(crate) fn run(text: &str, quick: bool) -> Result<Report, AuditError> {
+    let texts = vec![Source { name: "gateway.yaml".to_owned(), text: text.to_owned() }];
+    let files = Files::default();
+    let registry = portcullis_policies::registry();
+    let subject = Subject { texts, files: &files, registry, makers: MAKERS };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
+    let local = tokio::task::LocalSet::new();
+    let options = Options { quick, workers: 1 };
+    local.block_on(&runtime, audit(subject, options, Clock::real()))
+}
+
+/// One of each: any-of, scopes, methods, hosts, a route that answers by itself, and public routes
+/// beside and within those that are not.
+pub(crate) const CONFIG: &str = r#"
+listeners:
+  http: { bind: "127.0.0.1:8080" }
+  https:
+    bind: "127.0.0.1:8443"
+    tls: { certificates: [{ cert: "file:c.pem", key: "file:k.pem" }] }
+auth:
+  idp: { jwt: { issuer: "https://idp.example/", audience: [orders], tenant: "claim:org" } }
+  partners: { api_keys: { keys: "file:partners.yaml" } }
+defaults: { on: [http, https], auth: idp }
+routes:
+  orders:
+    match: /orders/**
+    auth: [idp, partners]
+    require: { scopes: ["orders:read", "orders:write"] }
+    to: app
+  admin: { match: { path: "/admin/{id}", methods: [GET, POST] }, auth: partners, to: app }
+  account: { match: "/account/**", to: app }
+  welcome:
+    match: { path: /account/new, methods: [POST] }
+    public: "makes an account"
+    to: app
+  answered: { match: "api.example.com/answered", respond: { status: 204 } }
+  private: { match: "private.example.com/shared/**", to: app }
+  shared: { match: "/shared/**", public: "everybody's", to: app }
+  status: { match: "/status/**", public: "nothing in it", to: app }
+  rest: { match: "/**", to: app }
+backends:
+  app: "https://app.internal"
+"#;
