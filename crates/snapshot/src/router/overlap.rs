@@ -4,7 +4,7 @@
 //! Each is shown by a request, and that request is put to the router itself: what is reported is
 //! what the gateway does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::automaton::Search;
 use super::candidate::MethodSet;
@@ -63,13 +63,27 @@ impl Router {
             listeners: u64::MAX >> (LISTENERS_MAX - listeners.clamp(1, LISTENERS_MAX)),
             languages: Languages::default(),
             expressions: 0,
-            complete: open.len().saturating_mul(guarded.len()) <= PAIRS_MAX,
+            complete: true,
             seen: HashSet::new(),
             found: Vec::new(),
         };
-        let pairs = open.iter().flat_map(|open| guarded.iter().map(move |other| (*open, *other)));
-        for (open, guarded) in pairs.take(PAIRS_MAX) {
-            search.pair(open, guarded);
+        let mut by_beginning: HashMap<Option<&str>, Vec<usize>> = HashMap::new();
+        for guarded in guarded {
+            by_beginning.entry(beginning(&patterns[guarded].path)).or_default().push(guarded);
+        }
+        let mut left = PAIRS_MAX;
+        for open in open {
+            let first = beginning(&patterns[open].path);
+            let touching = by_beginning
+                .iter()
+                .filter(|(other, _)| first.is_none() || other.is_none() || first == **other);
+            let mut touching: Vec<usize> = touching.flat_map(|(_, all)| all.clone()).collect();
+            // As they are written, so that the same one is named each time.
+            touching.sort_unstable();
+            search.complete &= touching.len() <= left;
+            touching.truncate(left);
+            left -= touching.len();
+            touching.into_iter().for_each(|guarded| search.pair(open, guarded));
         }
         (search.found, search.complete)
     }
@@ -199,6 +213,17 @@ impl Overlaps<'_> {
             });
         }
         Some(if path.is_empty() { "/".to_owned() } else { path })
+    }
+}
+
+/// The first segment, if there is no choice.
+fn beginning(path: &PathPattern) -> Option<&str> {
+    match path {
+        PathPattern::Exact(texts) => texts.first().map(String::as_str),
+        PathPattern::Template(segments) | PathPattern::Prefix(segments) => {
+            segments.first().and_then(literal)
+        }
+        PathPattern::Regex(_) => None,
     }
 }
 
