@@ -96,6 +96,9 @@ fn instructions(binary: &str, part: &str, times: u64) -> anyhow::Result<u64> {
     let arguments = [&quiet[..], &[binary, part, &times]].concat();
     let output = command("valgrind", &arguments).output().context("Debian's package valgrind")?;
     let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        bail!("{part} did not run:\n{text}");
+    }
     let total = text.lines().find_map(|line| line.split("Collected :").nth(1));
     let total = total.with_context(|| format!("valgrind did not count:\n{text}"))?;
     Ok(total.trim().parse()?)
