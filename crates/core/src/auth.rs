@@ -23,6 +23,8 @@ pub enum Presented {
     Foreign(Span),
     /// A credential for this authenticator. Two authenticators may claim the same span.
     Mine(Span),
+    /// More than one credential of this kind: one refuses, whichever is good.
+    Several,
     /// The connection or the request as a whole speaks for the client: a certificate, or whatever
     /// an external authorizer goes by. It counts only where the head presents nothing else.
     Ambient,
@@ -100,6 +102,13 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// toward a backend (RFC 8693). What is none is shown to no authorization server.
     fn is_access_token(&self) -> bool {
         false
+    }
+
+    /// Parameters of the query that are credentials. Whatever their values, they are taken out of
+    /// the `Referer` of every request, and nobody writes them to a log, a trace or an answer: those
+    /// have no query in them at all. Out of the query itself [`Self::conceal`] takes them.
+    fn secret_parameters(&self) -> &[Box<str>] {
+        &[]
     }
 
     /// What it does with a request's body before it verifies: covers it with a signature.

@@ -10,6 +10,7 @@
 //! `anyOf`/`oneOf`/`allOf` and `x-format`. It does not evaluate `pattern`: a text with a grammar
 //! has an `x-format`, whose [`Format`] says what is wrong and where.
 
+mod one_or_many;
 mod read;
 mod rules;
 mod shape;
@@ -31,6 +32,7 @@ use crate::limit_config::{self, KeyPart, LimitConfig};
 use crate::node::{Key, Node, SourceSpan, Value};
 use crate::units;
 
+pub use one_or_many::OneOrMany;
 pub use read::DecodeError;
 pub use rules::Ready;
 

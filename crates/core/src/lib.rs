@@ -25,6 +25,7 @@ pub mod planted;
 pub mod policy;
 pub mod problem;
 pub mod proxy_protocol;
+pub mod query;
 pub mod registry;
 pub mod services;
 pub mod units;

@@ -15,7 +15,7 @@ use portcullis_core::planted::{self, Fault, is_planted};
 use portcullis_core::policy::BodyUse;
 use portcullis_core::services::Lease;
 use portcullis_core::{
-    Exchange, Identity, Known, Phase, Policy, Problem, ResponseHead, Services, Step, codes,
+    Exchange, Identity, Known, Phase, Policy, Problem, ResponseHead, Services, Step, codes, query,
 };
 
 use crate::snapshot::NamedAuthenticator;
@@ -35,6 +35,8 @@ pub struct Authenticate {
     challenge: String,
     /// Whatever the authenticators own of the fields toward the backend, in lower case.
     owned: Vec<Box<str>>,
+    /// Query parameters that are credentials for any of them.
+    secret: Vec<Box<str>>,
 }
 
 /// What a look at the head found.
@@ -68,7 +70,9 @@ impl Authenticate {
         let challenge = challenges.join(", ");
         let owned = any_of.iter().flat_map(|entry| entry.authenticator.owned_fields());
         let owned = owned.cloned().collect();
-        Self { any_of, optional, forward_credential, challenge, owned }
+        let secret = any_of.iter().flat_map(|entry| entry.authenticator.secret_parameters());
+        let secret = secret.cloned().collect();
+        Self { any_of, optional, forward_credential, challenge, owned, secret }
     }
 
     fn find(&self, exchange: &Exchange) -> Found {
@@ -88,6 +92,7 @@ impl Authenticate {
                     ambient.get_or_insert(at);
                     continue;
                 }
+                Presented::Several => return Found::Several,
                 Presented::Foreign(span) => (span, false),
                 Presented::Mine(span) => (span, true),
             };
@@ -136,6 +141,17 @@ impl Authenticate {
             request.fields.remove_if(|_, name, _| {
                 self.owned.iter().any(|owned| is_alias(name, owned.as_bytes()))
             });
+        }
+    }
+
+    /// A page whose own URL had a credential says so in what it loads after.
+    fn clean_referer(&self, request: &mut RequestHead) {
+        if self.secret.is_empty() {
+            return;
+        }
+        let referer = request.fields.get(b"referer");
+        if let Some(rest) = referer.and_then(|url| query::strip_url(url, &self.secret)) {
+            request.fields.set(b"referer", &rest);
         }
     }
 
@@ -259,6 +275,7 @@ impl Policy for Authenticate {
         services: &'a dyn Services,
     ) -> Step<'a> {
         self.remove_owned(&mut exchange.request);
+        self.clean_referer(&mut exchange.request);
         if planted::is_not_asked(exchange) {
             return Step::Continue;
         }

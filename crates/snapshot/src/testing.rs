@@ -257,6 +257,8 @@ struct Token {
 struct Tokens {
     auth: Arc<str>,
     header: String,
+    /// A query parameter that is secret, and not looked for.
+    parameter: Box<str>,
     challenge: String,
     /// Asks somebody else, and waits for the answer.
     remote: bool,
@@ -269,7 +271,13 @@ impl AuthConfig for Token {
     fn compile(self, site: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
         let challenge = format!("Token realm=\"{}\"", site.owner);
         let auth = site.owner.into();
-        Some(Arc::new(Tokens { auth, header: self.header, challenge, remote: false }))
+        Some(Arc::new(Tokens {
+            auth,
+            header: self.header,
+            parameter: "token".into(),
+            challenge,
+            remote: false,
+        }))
     }
 }
 
@@ -286,7 +294,13 @@ impl AuthConfig for Remote {
 
     fn compile(self, site: &Site<'_>, _: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
         let (challenge, auth) = ("Remote".to_owned(), site.owner.into());
-        Some(Arc::new(Tokens { auth, header: self.header, challenge, remote: true }))
+        Some(Arc::new(Tokens {
+            auth,
+            header: self.header,
+            parameter: "token".into(),
+            challenge,
+            remote: true,
+        }))
     }
 }
 
@@ -403,6 +417,7 @@ impl Authenticator for Tokens {
             Some(field) if field.value.of(fields.bytes()).starts_with(b"foreign") => {
                 Presented::Foreign(field.value)
             }
+            Some(field) if field.value.of(fields.bytes()) == b"several" => Presented::Several,
             Some(field) => Presented::Mine(field.value),
         }
     }
@@ -425,6 +440,10 @@ impl Authenticator for Tokens {
 
     fn conceal(&self, request: &mut RequestHead) {
         request.fields.remove(self.header.as_bytes());
+    }
+
+    fn secret_parameters(&self) -> &[Box<str>] {
+        std::slice::from_ref(&self.parameter)
     }
 }
 

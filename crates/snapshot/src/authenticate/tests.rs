@@ -82,6 +82,7 @@ fn exactly_one_credential_and_a_good_one() {
             "GET http://h/any x-token:good-me x-key:bad",
             "GET http://h/any x-token:good-me x-key:foreign",
             "GET http://h/any x-token:good-me authorization:a authorization:b",
+            "GET http://h/any x-token:several",
         ],
         &expect![[r#"
             GET http://h/any
@@ -106,8 +107,28 @@ fn exactly_one_credential_and_a_good_one() {
               credentials-ambiguous [] 
             GET http://h/any x-token:good-me authorization:a authorization:b
               credentials-ambiguous [] 
+            GET http://h/any x-token:several
+              credentials-ambiguous [] 
         "#]],
     );
+}
+
+/// Whether a request presents a credential or not, the page that it was made by may have had one.
+#[test]
+fn no_backend_reads_a_credential_in_the_referer() {
+    let (snapshot, world) = (snapshot(), World::default());
+    for (request, expected) in [
+        ("GET http://h/any x-token:good-me referer:http://h/p?token=1&b=2", Some("http://h/p?b=2")),
+        ("GET http://h/kept x-token:good-me referer:http://h/p?t%6Fken=1", Some("http://h/p")),
+        ("GET http://h/maybe referer:http://h/p?a&token=1", Some("http://h/p?a")),
+        ("GET http://h/maybe referer:http://h/p?a", Some("http://h/p?a")),
+        ("GET http://h/maybe", None),
+    ] {
+        let mut exchange = exchange(&snapshot, request);
+        let decision = now_or_never(decide(&snapshot, &mut exchange, &mut NoBody, &world, &mut ()));
+        assert!(matches!(decision.verdict, Verdict::Forward { .. }), "{request}");
+        assert_eq!(exchange.request.fields.get(b"referer"), expected.map(str::as_bytes));
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ backends:
               http://v2.internal:80 v2.internal weight 1
             route orders on [0] auth ["idp"] []
               match api.example.com/orders/**
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [], secret: ["token"] }
               to v1 90
               to v2 10
               response Some(15s) total None body 10485760 Untouched
@@ -128,7 +128,7 @@ backends:
             route old on [0] auth ["idp"] []
               match GET */old [header x-v: 1]
               match GET */older/{id} [header x-v: 1]
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [], secret: ["token"] }
               forward: deny Deny("gone for good")
               response Some(15s) total None body 10485760 Untouched
         "#]],
@@ -193,7 +193,7 @@ backends: { one: "http://10.0.0.1" }
               screen: ip_filter IpFilter { deny: "1.1.1.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of outside" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", parameter: "token", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [], secret: ["token", "token"] }
               authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("defaults:everybody")
@@ -206,7 +206,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/plain" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }, NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", parameter: "token", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\", Token realm=\"keys\"", owned: [], secret: ["token", "token"] }
               authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")
@@ -218,7 +218,7 @@ backends: { one: "http://10.0.0.1" }
               screen: ip_filter IpFilter { deny: "2.2.2.2" }
               screen: ip_filter IpFilter { deny: "3.3.3.3" }
               admit early: limits Limited { spec: LimitSpec { count: 7, per: 1s, algorithm: Window }, early: true, what: "7/s of shop/own" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: true, challenge: "Token realm=\"keys\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "keys", authenticator: Tokens { auth: "keys", header: "x-key", parameter: "token", challenge: "Token realm=\"keys\"", remote: false } }], optional: false, forward_credential: true, challenge: "Token realm=\"keys\"", owned: [], secret: ["token"] }
               authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }, Layer { at: "groups.shop.routes.own.require", rules: [Rule { at: "groups.shop.routes.own.require", methods: [], scopes: ["own", "base"], conditions: [] }] }] }
               validate: whole Whole(100)
               transform: stamp Stamped("shop/own:own")
@@ -242,7 +242,7 @@ backends: { one: "http://10.0.0.1" }
               admit early: limits Limited { spec: LimitSpec { count: 1000, per: 1s, algorithm: Window }, early: true, what: "1000/s per ip of defaults" }
               admit early: limits Limited { spec: LimitSpec { count: 9, per: 1s, algorithm: Window }, early: true, what: "9/s per route of shop/maybe" }
               admit early: limits Limited { spec: LimitSpec { count: 100, per: 1s, algorithm: Window }, early: true, what: "100/s of shop" }
-              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: true, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
+              authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }], optional: true, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [], secret: ["token"] }
               authorise: require Require { layers: [Layer { at: "defaults.require", rules: [Rule { at: "defaults.require", methods: [], scopes: ["base"], conditions: [] }] }, Layer { at: "groups.shop.require", rules: [Rule { at: "groups.shop.require", methods: [], scopes: ["shop"], conditions: [] }] }] }
               admit: limits Limited { spec: LimitSpec { count: 5, per: 1s, algorithm: Window }, early: false, what: "5/s per client of defaults" }
               transform: stamp Stamped("shop:shop")

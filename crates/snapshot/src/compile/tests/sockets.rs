@@ -113,7 +113,7 @@ routes: { r: { match: /r, auth: idp, to: { one: 1, two: 1 } } }
           unix:/run/two.sock localhost weight 1
         route r on [0] auth ["idp"] []
           match */r
-          authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [] }
+          authenticate: auth Authenticate { any_of: [NamedAuthenticator { name: "idp", authenticator: Tokens { auth: "idp", header: "x-token", parameter: "token", challenge: "Token realm=\"idp\"", remote: false } }], optional: false, forward_credential: false, challenge: "Token realm=\"idp\"", owned: [], secret: ["token"] }
           to one 1
           to two 1
           response Some(15s) total None body 10485760 Untouched
