@@ -15,7 +15,7 @@ pub(crate) mod jwt;
 mod listed;
 pub(crate) mod mtls;
 pub(crate) mod oidc;
-mod query;
+mod place;
 mod remembered;
 
 use std::sync::Arc;

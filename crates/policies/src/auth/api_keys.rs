@@ -11,7 +11,6 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,16 +18,16 @@ use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::head::is_token;
-use portcullis_core::known::is_alias;
 use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::registry::{AuthConfig, Compile, Site};
-use portcullis_core::{Exchange, Identity, Known, Problem, RequestHead, Services, Span, codes};
+use portcullis_core::{Exchange, Identity, Known, Problem, RequestHead, Services, codes};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::listed::{self, Period};
-use super::{after_scheme, query, refuse, told};
+use super::place::{Place, Places};
+use super::{refuse, told};
 
 pub use file::{KeyEntry, read_entries};
 pub use secret::{IdError, NewKey, generate};
@@ -75,7 +74,7 @@ impl AuthConfig for ApiKeys {
         });
         let realm = site.owner.replace(['"', '\\'], "");
         let challenge = format!("{} realm=\"{realm}\"", scheme.unwrap_or("ApiKey"));
-        Some(Arc::new(Compiled { keys, places, challenge }))
+        Some(Arc::new(Compiled { keys, places: Places::new(places), challenge }))
     }
 }
 
@@ -146,56 +145,6 @@ impl ApiKeys {
     }
 }
 
-/// Where a request has its key.
-#[derive(Debug)]
-enum Place {
-    Header(Box<str>),
-    Authorization(Box<str>),
-    Query(Box<str>),
-}
-
-impl Place {
-    fn keys<'a>(&'a self, request: &'a RequestHead) -> impl Iterator<Item = Span> {
-        let bytes = request.fields.bytes();
-        let in_fields = request.fields.live().filter_map(move |field| match self {
-            Self::Header(name) => {
-                field.name.of(bytes).eq_ignore_ascii_case(name.as_bytes()).then_some(field.value)
-            }
-            Self::Authorization(scheme) => {
-                if field.known != Known::Authorization {
-                    return None;
-                }
-                Some(within(field.value, after_scheme(field.value.of(bytes), scheme)?))
-            }
-            Self::Query(_) => None,
-        });
-        let query = match self {
-            Self::Query(name) => request.query.map(|query| (query, name)),
-            Self::Header(_) | Self::Authorization(_) => None,
-        };
-        in_fields.chain(query.into_iter().flat_map(move |(query, name)| {
-            query::values(query.of(bytes), name).map(move |at| within(query, at))
-        }))
-    }
-
-    fn conceal(&self, request: &mut RequestHead) {
-        match self {
-            Self::Header(name) => {
-                request.fields.remove_if(|_, found, _| is_alias(found, name.as_bytes()));
-            }
-            Self::Authorization(scheme) => request.fields.remove_if(|known, _, value| {
-                known == Known::Authorization && after_scheme(value, scheme).is_some()
-            }),
-            Self::Query(name) => query::conceal(request, name),
-        }
-    }
-}
-
-fn within(outer: Span, at: Range<usize>) -> Span {
-    let start = outer.start as usize;
-    Span::new(start + at.start, start + at.end)
-}
-
 type ById = HashMap<Box<str>, Key, BuildHasherDefault<DefaultHasher>>;
 
 #[derive(Debug)]
@@ -225,7 +174,7 @@ impl Key {
 #[derive(Debug)]
 struct Compiled {
     keys: Keys,
-    places: Vec<Place>,
+    places: Places,
     challenge: String,
 }
 
@@ -245,10 +194,6 @@ impl FromIterator<Key> for Keys {
 }
 
 impl Compiled {
-    fn keys<'a>(&'a self, request: &'a RequestHead) -> impl Iterator<Item = Span> {
-        self.places.iter().flat_map(|place| place.keys(request))
-    }
-
     fn find(&self, text: &[u8], wall: Duration) -> Result<Arc<Identity>, Refusal> {
         let refused = |detail| Refusal { expired: false, detail };
         let (id, secret) = secret::split(text).ok_or(refused("not an API key"))?;
@@ -275,7 +220,7 @@ impl Compiled {
 
 impl Authenticator for Compiled {
     fn presented(&self, exchange: &Exchange) -> Presented {
-        self.keys(&exchange.request).next().map_or(Presented::Nothing, Presented::Mine)
+        self.places.look(&exchange.request)
     }
 
     fn challenge(&self) -> &str {
@@ -283,16 +228,17 @@ impl Authenticator for Compiled {
     }
 
     fn verify<'a>(&'a self, exchange: &'a Exchange, _: &'a dyn Services) -> Verify<'a> {
-        let mut keys = self.keys(&exchange.request);
-        let Some(span) = keys.next() else {
-            let problem = refuse(codes::CREDENTIALS_MISSING, &self.challenge, "no API key");
-            return Verify::Done(Err(problem.into()));
+        let span = match self.places.look(&exchange.request) {
+            Presented::Mine(span) => span,
+            Presented::Several => {
+                let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS).detail("two API keys");
+                return Verify::Done(Err(problem.into()));
+            }
+            _ => {
+                let problem = refuse(codes::CREDENTIALS_MISSING, &self.challenge, "no API key");
+                return Verify::Done(Err(problem.into()));
+            }
         };
-        if keys.next().is_some() {
-            let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS).detail("two API keys");
-            return Verify::Done(Err(problem.into()));
-        }
-        drop(keys);
         let text = span.of(exchange.request.fields.bytes());
         Verify::Done(told(self.find(text, exchange.now.wall).map_err(|refusal| {
             let Refusal { expired, detail } = refusal;
@@ -302,6 +248,10 @@ impl Authenticator for Compiled {
     }
 
     fn conceal(&self, request: &mut RequestHead) {
-        self.places.iter().for_each(|place| place.conceal(request));
+        self.places.conceal(request);
+    }
+
+    fn secret_parameters(&self) -> &[Box<str>] {
+        self.places.parameters()
     }
 }

@@ -26,7 +26,7 @@ use portcullis_core::{Exchange, Known, Problem, RequestHead, Services, Span, cod
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::remembered::{Found, Remembered};
+use super::remembered::{Found, Proven, Remembered};
 use super::{Checked, after_scheme, listed, refuse, told};
 use crate::key::Secret;
 use password::Hashed;
@@ -188,7 +188,7 @@ impl Compiled {
 
     fn remembered(&self, user: &User, hash: u128, wall: Time) -> Option<Checked> {
         match self.remembered.find(hash, user.version, wall) {
-            Found::Good(identity) => Some(Ok(identity)),
+            Found::Good(identity, _) => Some(Ok(identity)),
             Found::Expired | Found::Nothing => None,
         }
     }
@@ -233,7 +233,8 @@ impl Compiled {
             Some(_) if !is_right => Err(self.invalid("another password")),
             Some(user) => {
                 let (until, identity) = (services.now().wall + self.remember, &user.identity);
-                self.remembered.insert(hash, length, user.version, until, Arc::clone(identity));
+                let proven = Proven::unbound(Arc::clone(identity), until);
+                self.remembered.insert(hash, length, user.version, &proven);
                 Ok(Arc::clone(identity))
             }
         }

@@ -1,12 +1,14 @@
 //! Signed tokens of an issuer (RFC 7519, RFC 8725, RFC 9068).
 //!
 //! The way of a token: seen before? → header → key → signature → claims → identity, remembered
-//! until it expires. The algorithm and the key come from the configuration and
+//! until it expires → of this client? The algorithm and the key come from the configuration and
 //! the issuer's key set; of the token only its key id chooses among those.
 
 mod answers;
+mod forms;
 mod id_token;
 mod keys;
+mod revoked;
 mod settings;
 mod source;
 #[cfg(test)]
@@ -18,21 +20,24 @@ use std::time::Duration;
 
 use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::services::LocalFuture;
-use portcullis_core::{Exchange, Known, Now, Problem, RequestHead, Services, Span, codes};
+use portcullis_core::{Exchange, Identity, Now, Problem, RequestHead, Services, codes};
 
-use super::remembered::{Found, Remembered};
-use super::{Checked, after_scheme, refuse, told};
+use super::confirmation::Bound;
+use super::cross_site::Guard;
+use super::place::Places;
+use super::remembered::{Found, Proven, Remembered};
+use super::{Checked, refuse, told};
 use keys::KeySet;
 use source::Keys;
-use token::{Header, IssuerHint, Rules};
+use token::{Accepted, Header, IssuerHint, Rules};
 
 pub(super) use answers::{MEDIA_TYPE, Naming, SignedAnswers, is_among, time};
+pub(super) use forms::{Claim, Names};
 pub(super) use id_token::{Expected, IdTokens, Refusal, Taken};
 pub(crate) use settings::Jwt;
-pub(super) use settings::{Claim, Names};
 
 const SCHEME: &str = "Bearer";
-/// Longer tokens are refused unread; a head may be 64 KiB.
+/// Longer ID tokens are refused, and access tokens unless the operator says otherwise.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 #[derive(Debug)]
@@ -42,6 +47,11 @@ struct Compiled {
     keys: Arc<Keys>,
     remembered: Arc<Remembered>,
     challenge: Challenges,
+    places: Places,
+    /// For tokens in a cookie.
+    pages: Guard,
+    /// Longer tokens are refused unread.
+    token_bytes_max: usize,
 }
 
 /// Values of `WWW-Authenticate` (RFC 6750 §3).
@@ -63,22 +73,9 @@ impl Challenges {
 }
 
 /// Where the token is; the first of several.
-fn bearer(request: &RequestHead) -> Option<Span> {
-    bearers(request).next()
-}
-
-fn bearers(request: &RequestHead) -> impl Iterator<Item = Span> {
-    let fields = request.fields.live().filter(|field| field.known == Known::Authorization);
-    fields.filter_map(|field| {
-        let at = after_scheme(field.value.of(request.fields.bytes()), SCHEME)?;
-        let start = field.value.start as usize;
-        Some(Span::new(start + at.start, start + at.end))
-    })
-}
-
 /// What came of a token that was not remembered.
 enum Outcome {
-    Good(Checked),
+    Told(Result<Proven, Problem>),
     /// Its key is not among those at hand.
     KeyUnknown,
 }
@@ -99,10 +96,25 @@ impl Compiled {
         exchange: &Exchange,
         services: &dyn Services,
     ) -> Checked {
-        match Header::read(token) {
-            Ok(header) => self.with_keys(token, hash, &header, exchange.now, services).await,
+        let header = Header::read(token, self.rules.typ.as_deref());
+        let header = header.map_err(|detail| self.invalid(detail))?;
+        let Proven { identity, bound, .. } =
+            self.with_keys(token, hash, &header, exchange.now, services).await?;
+        self.of_its_client(identity, bound, exchange)
+    }
+
+    /// Whether the client is the one that a good token is bound to.
+    fn of_its_client(&self, identity: Arc<Identity>, bound: Bound, exchange: &Exchange) -> Checked {
+        match bound.holds(exchange) {
+            Ok(()) => Ok(identity),
             Err(detail) => Err(self.invalid(detail)),
         }
+    }
+
+    /// Of the key set and of the list of revoked tokens: what was remembered with another of either
+    /// is verified again.
+    fn version(&self, of_keys: u64) -> u64 {
+        of_keys.wrapping_add(self.rules.revoked.era)
     }
 
     /// Verifies with the keys at hand, else with those that a fetch brings.
@@ -113,12 +125,12 @@ impl Compiled {
         header: &Header,
         now: Now,
         services: &dyn Services,
-    ) -> Checked {
+    ) -> Result<Proven, Problem> {
         if let Err(detail) = self.rules.admits(header) {
             return Err(self.invalid(detail));
         }
         if let Some(set) = self.keys.current()
-            && let Outcome::Good(verified) = self.with_set(token, hash, header, &set, now)
+            && let Outcome::Told(verified) = self.with_set(token, hash, header, &set, now)
         {
             return verified;
         }
@@ -127,7 +139,7 @@ impl Compiled {
         }
         let refreshed = self.keys.refresh(services).await;
         if let Some(set) = self.keys.current()
-            && let Outcome::Good(verified) =
+            && let Outcome::Told(verified) =
                 self.with_set(token, hash, header, &set, services.now())
         {
             return verified;
@@ -155,13 +167,13 @@ impl Compiled {
             // No fetch could tell whose it is, so it is tried with what fits.
             None => "no key fits the token's algorithm",
         };
-        for key in set.candidates(header.kid.as_deref(), header.algorithm) {
+        for key in self.rules.candidates(set, header) {
             match self.rules.verify(token, header, key) {
-                Ok(claims) => return Outcome::Good(self.accept(claims, token, hash, set, now)),
+                Ok(claims) => return Outcome::Told(self.accept(claims, token, hash, set, now)),
                 Err(reason) => detail = reason,
             }
         }
-        Outcome::Good(Err(self.invalid(detail)))
+        Outcome::Told(Err(self.invalid(detail)))
     }
 
     /// The signature is good; are the claims?
@@ -172,34 +184,29 @@ impl Compiled {
         hash: u128,
         set: &KeySet,
         now: Now,
-    ) -> Checked {
-        let accepted = match self.rules.accept(claims, now) {
+    ) -> Result<Proven, Problem> {
+        let accepted = match self.rules.accept(claims, token, now) {
             Ok(accepted) => accepted,
             Err(detail) => return Err(self.invalid(detail)),
         };
-        let expired = accepted.usable_until <= now.wall;
-        let identity = Arc::new(accepted.identity);
+        let Accepted { identity, usable_until, bound } = accepted;
+        let verified = Proven { identity: Arc::new(identity), usable_until, bound };
         // An expired one as well: it must not cost a verification each time.
-        self.remembered.insert(
-            hash,
-            token.len(),
-            set.version,
-            accepted.usable_until,
-            Arc::clone(&identity),
-        );
-        if expired { Err(self.expired()) } else { Ok(identity) }
+        self.remembered.insert(hash, token.len(), self.version(set.version), &verified);
+        if usable_until <= now.wall { Err(self.expired()) } else { Ok(verified) }
     }
 }
 
 impl Authenticator for Compiled {
     fn presented(&self, exchange: &Exchange) -> Presented {
         let request = &exchange.request;
-        match bearer(request) {
-            None => Presented::Nothing,
-            Some(span) => match self.hint.is_foreign(span.of(request.fields.bytes())) {
-                true => Presented::Foreign(span),
-                false => Presented::Mine(span),
-            },
+        match self.places.look(request) {
+            Presented::Mine(span)
+                if self.hint.is_foreign(span.of(request.fields.bytes()), self.token_bytes_max) =>
+            {
+                Presented::Foreign(span)
+            }
+            presented => presented,
         }
     }
 
@@ -208,23 +215,34 @@ impl Authenticator for Compiled {
     }
 
     fn verify<'a>(&'a self, exchange: &'a Exchange, services: &'a dyn Services) -> Verify<'a> {
-        let mut found = bearers(&exchange.request);
-        let Some(span) = found.next() else {
-            let code = codes::CREDENTIALS_MISSING;
-            let problem = refuse(code, &self.challenge.missing, "no bearer token");
-            return Verify::Done(Err(problem.into()));
+        let request = &exchange.request;
+        let span = match self.places.look(request) {
+            Presented::Mine(span) => span,
+            Presented::Several => {
+                let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS);
+                return Verify::Done(Err(problem.detail("more than one token").into()));
+            }
+            _ => {
+                let code = codes::CREDENTIALS_MISSING;
+                let problem = refuse(code, &self.challenge.missing, "no token");
+                return Verify::Done(Err(problem.into()));
+            }
         };
-        if found.next().is_some() {
-            let problem = Problem::new(codes::CREDENTIALS_AMBIGUOUS);
-            return Verify::Done(Err(problem.detail("two bearer tokens").into()));
-        }
-        let token = span.of(exchange.request.fields.bytes());
-        if token.len() > TOKEN_BYTES_MAX {
+        let token = span.of(request.fields.bytes());
+        if token.len() > self.token_bytes_max {
             return Verify::Done(Err(self.invalid("the token is too long").into()));
         }
+        if self.places.in_cookie(span, request)
+            && let Err(problem) = self.pages.check(exchange)
+        {
+            return Verify::Done(Err(problem.into()));
+        }
         let hash = self.remembered.hash(token, services);
-        match self.remembered.find(hash, self.keys.version(), exchange.now.wall) {
-            Found::Good(identity) => Verify::Done(Ok(identity.into())),
+        let version = self.version(self.keys.version());
+        match self.remembered.find(hash, version, exchange.now.wall) {
+            Found::Good(identity, bound) => {
+                Verify::Done(told(self.of_its_client(identity, bound, exchange)))
+            }
             Found::Expired => Verify::Done(Err(self.expired().into())),
             Found::Nothing => {
                 let verified = self.verify_new(token, hash, exchange, services);
@@ -238,9 +256,11 @@ impl Authenticator for Compiled {
     }
 
     fn conceal(&self, request: &mut RequestHead) {
-        request.fields.remove_if(|known, _, value| {
-            known == Known::Authorization && after_scheme(value, SCHEME).is_some()
-        });
+        self.places.conceal(request);
+    }
+
+    fn secret_parameters(&self) -> &[Box<str>] {
+        self.places.parameters()
     }
 
     fn upkeep<'a>(&'a self, services: &'a dyn Services) -> Option<LocalFuture<'a, Duration>> {

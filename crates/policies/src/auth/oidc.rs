@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use super::cookies;
 use super::cross_site::Guard;
 use super::jwt::IdTokens;
-use super::remembered::{Found, Remembered};
+use super::remembered::{Found, Proven, Remembered};
 use crate::key::Secret;
 use crate::oauth::form::Form;
 use jar::Jar;
@@ -222,7 +222,7 @@ impl Authenticator for Compiled {
         let now = exchange.now.wall;
         let endings = self.renewals.endings();
         let hash = self.remembered.hash(&sealed, services);
-        if let Found::Good(identity) = self.remembered.find(hash, endings, now) {
+        if let Found::Good(identity, _) = self.remembered.find(hash, endings, now) {
             return Verify::Done(Ok(identity.into()));
         }
         let opened = self.open::<Session>(&self.session_context, &sealed);
@@ -250,7 +250,8 @@ impl Authenticator for Compiled {
             Ok(identity) => {
                 if let Standing::Good { until } = session.standing(now, &self.lasting) {
                     let identity = Arc::clone(&identity);
-                    self.remembered.insert(hash, sealed.len(), endings, until, identity);
+                    let session = Proven::unbound(identity, until);
+                    self.remembered.insert(hash, sealed.len(), endings, &session);
                 }
                 Ok(identity.into())
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use portcullis_core::{Identity, Services};
 
+use super::confirmation::Bound;
 use crate::key::Secret;
 use crate::table::Table;
 
@@ -22,6 +23,22 @@ const BYTES_MAX: usize = 64 << 20;
 const UNSEEDED: [u64; 2] = [0; 2];
 
 const PURPOSE: u64 = 0x746f_6b65_6e73;
+
+/// What is remembered of a credential.
+#[derive(Debug)]
+pub(super) struct Proven {
+    pub(super) identity: Arc<Identity>,
+    /// Since 1970.
+    pub(super) usable_until: Duration,
+    pub(super) bound: Bound,
+}
+
+impl Proven {
+    /// Good for whoever has it.
+    pub(super) fn unbound(identity: Arc<Identity>, usable_until: Duration) -> Self {
+        Self { identity, usable_until, bound: Bound::ToNothing }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Remembered {
@@ -42,11 +59,14 @@ struct Entry {
     /// Since 1970.
     usable_until: Duration,
     identity: Option<Arc<Identity>>,
+    /// Few tokens are, so that the others have no room for it.
+    bound: Option<Box<Bound>>,
     bytes: usize,
 }
 
 pub(super) enum Found {
-    Good(Arc<Identity>),
+    /// Whose it is, and what the client has to show beside it.
+    Good(Arc<Identity>, Bound),
     Expired,
     Nothing,
 }
@@ -80,19 +100,13 @@ impl Remembered {
         if entry.usable_until <= wall {
             return Found::Expired;
         }
-        let identity = Arc::clone(identity);
+        let bound = entry.bound.as_deref().map_or(Bound::ToNothing, |bound| *bound);
+        let good = Found::Good(Arc::clone(identity), bound);
         shard.table.touch(slot, 0);
-        Found::Good(identity)
+        good
     }
 
-    pub(super) fn insert(
-        &self,
-        hash: u128,
-        bytes: usize,
-        version: u64,
-        usable_until: Duration,
-        identity: Arc<Identity>,
-    ) {
+    pub(super) fn insert(&self, hash: u128, bytes: usize, version: u64, proven: &Proven) {
         let mut shard = self.shard(hash);
         if let Some(slot) = shard.table.find(hash) {
             shard.remove(slot);
@@ -104,7 +118,14 @@ impl Remembered {
             shard.remove(oldest);
         }
         shard.bytes += bytes;
-        let entry = Entry { version, usable_until, identity: Some(identity), bytes };
+        let Proven { identity, usable_until, bound } = proven;
+        let entry = Entry {
+            version,
+            usable_until: *usable_until,
+            identity: Some(Arc::clone(identity)),
+            bound: (*bound != Bound::ToNothing).then(|| Box::new(*bound)),
+            bytes,
+        };
         shard.table.insert(hash, 0, entry);
     }
 
@@ -131,7 +152,8 @@ mod tests {
         let remembered = Remembered::new(Secret::of(&mut Carry::default()));
         let insert = |key: u128, bytes| {
             let hash = key << 64 | key;
-            remembered.insert(hash, bytes, 1, Duration::from_secs(9), Arc::default());
+            let proven = Proven::unbound(Arc::default(), Duration::from_secs(9));
+            remembered.insert(hash, bytes, 1, &proven);
         };
         for key in 0..3 * REMEMBERED_MAX as u128 {
             insert(key, 500);

@@ -21,6 +21,7 @@ const SETTINGS: &str = r#"{ keys: "file:partners.yaml" }"#;
 fn presented(auth: &dyn Authenticator, exchange: &Exchange) -> String {
     match auth.presented(exchange) {
         Presented::Nothing | Presented::Ambient => "nothing".to_owned(),
+        Presented::Several => "several".to_owned(),
         Presented::Foreign(_) => "foreign".to_owned(),
         Presented::Mine(span) => {
             String::from_utf8_lossy(span.of(exchange.request.fields.bytes())).into_owned()
@@ -198,10 +199,7 @@ const EVERYWHERE: &str =
 fn a_key_in_the_query_is_taken_where_that_is_asked_for_and_goes_no_further() {
     let (text, entry) = key("a1", |_| {});
     let world = world(&[&entry]);
-    let request = format!(
-        "192.0.2.7 GET /orders?page=2&api%5Fkey={text} \
-         | Referer: https://shop.example/?api_key={text}#top"
-    );
+    let request = format!("192.0.2.7 GET /orders?page=2&api%5Fkey={text}");
     let auth = world.auth("api_keys", SETTINGS);
     assert_eq!(presented(&*auth, &world.exchange(&request)), "nothing");
     let auth = world.auth("api_keys", EVERYWHERE);
@@ -211,7 +209,8 @@ fn a_key_in_the_query_is_taken_where_that_is_asked_for_and_goes_no_further() {
     auth.conceal(&mut exchange.request);
     let request = &exchange.request;
     assert_eq!(request.query(), Some(&b"page=2"[..]));
-    assert_eq!(request.fields.get(b"referer"), Some(&b"https://shop.example/#top"[..]));
+    // Out of the `Referer` the composite takes it, from every request of the route.
+    assert_eq!(auth.secret_parameters(), [Box::from("api_key")]);
     let mut only = world.exchange(&format!("192.0.2.7 GET /orders?api_key={text}"));
     auth.conceal(&mut only.request);
     assert_eq!(only.request.query(), None);

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::forms::Claim;
 use super::keys::{KeySet, VerifyingKey};
-use super::settings::Claim;
 use super::source::{Keys, Location};
 use super::token::{Claims, Rules, seconds};
 
@@ -37,7 +37,7 @@ impl Naming {
         scopes: Option<&Claim>,
     ) -> Self {
         let path = |claim: Option<&Claim>| claim.map(|claim| claim.0.clone());
-        let mut rules = Rules::new(auth, "", &[], &[]);
+        let mut rules = Rules::new(auth, "", &[], Some(&[]));
         (rules.client, rules.tenant, rules.scopes) = (path(client), path(tenant), path(scopes));
         Self(rules)
     }

@@ -15,7 +15,7 @@ use portcullis_core::{Identity, Services};
 use serde_json::Value;
 use subtle::ConstantTimeEq as _;
 
-use super::settings::{Claim, Signature};
+use super::forms::Claim;
 use super::source::{Keys, Location};
 use super::token::{Claims, Header, Rules};
 
@@ -69,8 +69,7 @@ impl From<&'static str> for Refusal {
 impl IdTokens {
     pub(in crate::auth) fn new(taken: &Taken<'_>, carry: &mut Carry) -> Self {
         let audience = [taken.client_id.to_owned()];
-        let algorithms: Vec<_> = Signature::ALL.iter().map(|known| known.algorithm()).collect();
-        let mut rules = Rules::new(taken.auth, taken.issuer, &audience, &algorithms);
+        let mut rules = Rules::new(taken.auth, taken.issuer, &audience, None);
         let path = |claim: Option<&Claim>| claim.map(|claim| claim.0.clone());
         rules.clock_skew = CLOCK_SKEW;
         // `azp` is the gateway itself, so what names a client elsewhere names nobody here.
@@ -94,7 +93,7 @@ impl IdTokens {
         if token.len() > super::TOKEN_BYTES_MAX {
             return Err("the ID token is too long".into());
         }
-        let header = Header::read(token.as_bytes())?;
+        let header = Header::read(token.as_bytes(), None)?;
         self.rules.admits(&header)?;
         if is_access_token(token) {
             return Err("an access token is no ID token".into());
@@ -102,7 +101,7 @@ impl IdTokens {
         let claims = self.signed(token, &header, services).await?;
         let now = services.now();
         self.agrees(&claims, &header, expected)?;
-        let accepted = self.rules.accept(claims, now)?;
+        let accepted = self.rules.accept(claims, token.as_bytes(), now)?;
         match accepted.usable_until <= now.wall {
             true => Err("the ID token has expired".into()),
             false => Ok(()),
@@ -140,7 +139,7 @@ impl IdTokens {
             return None;
         }
         let mut detail = "no key fits the ID token's algorithm";
-        for key in set.candidates(header.kid.as_deref(), header.algorithm) {
+        for key in self.rules.candidates(&set, header) {
             match self.rules.verify(token.as_bytes(), header, key) {
                 Ok(claims) => return Some(Ok(claims)),
                 Err(reason) => detail = reason,

@@ -23,6 +23,8 @@ pub(super) struct KeySet {
 pub(super) struct VerifyingKey {
     kid: Option<Box<str>>,
     algorithms: Vec<Algorithm>,
+    /// Whether there is one algorithm that it is for; else the rules say which of several.
+    pub(super) pinned: bool,
     pub(super) key: DecodingKey,
 }
 
@@ -134,5 +136,6 @@ fn read(jwk: Value) -> Option<VerifyingKey> {
         let only: Algorithm = only.parse().ok()?;
         algorithms.retain(|algorithm| *algorithm == only);
     }
-    (!algorithms.is_empty()).then_some(VerifyingKey { kid: jwk.kid, algorithms, key })
+    let pinned = algorithms.len() == 1;
+    (!algorithms.is_empty()).then_some(VerifyingKey { kid: jwk.kid, algorithms, pinned, key })
 }

@@ -1,24 +1,23 @@
 //! What an operator writes about an issuer, and how it compiles.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration as Time;
 
-use jsonwebtoken::Algorithm;
 use portcullis_core::auth::Authenticator;
-use portcullis_core::decode::{Fault, Spanned};
+use portcullis_core::decode::{OneOrMany, Spanned};
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::{AuthConfig, Compile, Site};
-use portcullis_core::units::{Duration, PositiveDuration};
-use portcullis_core::written_as_text;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
+use portcullis_core::units::{Duration, PositiveDuration, Size};
+use schemars::JsonSchema;
 
+use super::forms::{Binding, Claim, Names, RequiredClaims, Signature, TokenPlace};
 use super::keys::KeySet;
+use super::revoked::Revoked;
 use super::source::{Keys, Location};
-use super::token::{ClaimPath, IssuerHint, Rules};
-use super::{Challenges, Compiled};
+use super::token::{IssuerHint, Rules};
+use super::{Challenges, Compiled, TOKEN_BYTES_MAX};
+use crate::auth::cross_site::CrossSite;
+use crate::auth::place::Places;
 use crate::auth::remembered::Remembered;
 use crate::key::Secret;
 use crate::oauth::discovery::is_trustworthy;
@@ -27,8 +26,10 @@ const CLOCK_SKEW_MAX: Time = Time::from_secs(60);
 /// Longer than clocks that are kept in step ever differ.
 const CLOCK_SKEW_SHORT: std::time::Duration = std::time::Duration::from_secs(30);
 const REFRESH_MIN: Time = Time::from_secs(60);
+/// A head may be 64 KiB.
+const TOKEN_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
 
-/// Takes signed tokens (JWT, RFC 7519) of one issuer from `Authorization: Bearer`.
+/// Takes signed tokens (JWT, RFC 7519) of one issuer.
 ///
 /// `exp`, `iss` and `aud` are required. The algorithm and the key come from here and from the
 /// issuer's key set, never from the token; symmetric algorithms and `none` are never accepted.
@@ -48,11 +49,43 @@ pub(crate) struct Jwt {
     /// PEM of the authorities to trust when keys are fetched, instead of the system's: `file:PATH`.
     #[serde(default)]
     ca: Option<Spanned<String>>,
+    /// Where tokens are: `header` (`Authorization: Bearer`), `header:NAME`, `cookie:NAME` or
+    /// `query:NAME`, or a list of these. A token in the query stands in histories and in other
+    /// people's logs; in ours it does not, and no backend gets it. Default: `header`.
+    #[serde(default)]
+    token: OneOrMany<TokenPlace>,
+    /// For tokens in a cookie: which other sites' pages may make requests that change something.
+    #[serde(default)]
+    cross_site: CrossSite,
     /// Algorithms that tokens may be signed with. Default: all of RS256, RS384, RS512, PS256,
-    /// PS384, PS512, ES256, ES384 and EdDSA, as far as the issuer's keys are for them.
+    /// PS384, PS512, ES256, ES384 and EdDSA, as far as the issuer's keys are for them; an RSA key
+    /// that does not name its algorithm (`alg`) is then for RS256.
     #[serde(default)]
     #[schemars(length(min = 1))]
     algorithms: Option<Vec<Signature>>,
+    /// The kind of token (`typ` of its header), exactly: `at+jwt` for access tokens of RFC 9068.
+    /// Default: `JWT`, `at+jwt` or none.
+    #[serde(default)]
+    typ: Option<Spanned<String>>,
+    /// Longer tokens are refused unread; from `1KiB` to `64KiB`. Default: `16KiB`.
+    #[serde(default = "default_token_max")]
+    token_max: Size,
+    /// Claims that a token must have beside `exp`, `iss` and `aud`: names, or names with the values
+    /// that will do: `[jti, { acr: [gold, silver] }]`. A claim that is a list needs one such item.
+    /// Default: none.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    require_claims: Option<Vec<RequiredClaims>>,
+    /// `required`: only tokens that are bound to the client's certificate (`cnf` with `x5t#S256`,
+    /// RFC 8705). A token that is bound is in any case good only with that certificate. Default:
+    /// tokens need not be bound.
+    #[serde(default)]
+    bound: Option<Binding>,
+    /// Tokens that are refused before they expire: `file:PATH`, YAML or JSON with lists `jti`,
+    /// `sub` and `token_sha256`. It is read again when it changes, and holds at once. Default:
+    /// none.
+    #[serde(default)]
+    revoked: Option<Spanned<String>>,
     /// By how much the clocks of the issuer and of the gateway may differ, at most `60s`. Default:
     /// `30s`.
     #[serde(default = "default_clock_skew")]
@@ -78,129 +111,12 @@ fn default_clock_skew() -> Duration {
     Duration::from_secs(30)
 }
 
+fn default_token_max() -> Size {
+    Size(TOKEN_BYTES_MAX as u64)
+}
+
 fn default_refresh() -> PositiveDuration {
     PositiveDuration::from_secs(600)
-}
-
-/// An algorithm of RFC 7518 or RFC 8037 that needs no shared secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum Signature {
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-}
-
-impl Signature {
-    pub(super) const ALL: [Self; 9] = [
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Ps384,
-        Self::Ps512,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
-
-    pub(super) const fn algorithm(self) -> Algorithm {
-        match self {
-            Self::Rs256 => Algorithm::RS256,
-            Self::Rs384 => Algorithm::RS384,
-            Self::Rs512 => Algorithm::RS512,
-            Self::Ps256 => Algorithm::PS256,
-            Self::Ps384 => Algorithm::PS384,
-            Self::Ps512 => Algorithm::PS512,
-            Self::Es256 => Algorithm::ES256,
-            Self::Es384 => Algorithm::ES384,
-            Self::EdDsa => Algorithm::EdDSA,
-        }
-    }
-}
-
-/// `claim:NAME`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::auth) struct Claim(pub(super) ClaimPath);
-
-impl FromStr for Claim {
-    type Err = Fault;
-
-    fn from_str(text: &str) -> Result<Self, Fault> {
-        match text.strip_prefix("claim:") {
-            Some(name) if !name.is_empty() => Ok(Self(name.into())),
-            _ => Err(Fault::new(0..text.len(), format!("`{text}` is not `claim:NAME`"))),
-        }
-    }
-}
-
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "claim:{}", self.0)
-    }
-}
-
-written_as_text! {
-    Claim: "claim", "`claim:NAME`", "^claim:.+$";
-}
-
-/// One name, or a list of at least one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::auth) struct Names(pub(in crate::auth) Vec<String>);
-
-impl JsonSchema for Names {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Names".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let name = json_schema!({ "type": "string", "minLength": 1 });
-        json_schema!({
-            "anyOf": [
-                name,
-                { "type": "array", "items": name, "minItems": 1, "uniqueItems": true },
-            ],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Forms;
-
-        impl<'de> Visitor<'de> for Forms {
-            type Value = Names;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name or a list of names")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Names, E> {
-                Ok(Names(vec![text.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Names, A::Error> {
-                let mut names = Vec::new();
-                while let Some(name) = seq.next_element()? {
-                    names.push(name);
-                }
-                Ok(Names(names))
-            }
-        }
-
-        from.deserialize_any(Forms)
-    }
 }
 
 impl AuthConfig for Jwt {
@@ -209,8 +125,9 @@ impl AuthConfig for Jwt {
 
     fn compile(self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Arc<dyn Authenticator>> {
         let before = with.findings.errors();
-        self.check_times(site, with);
-        let algorithms = self.algorithms();
+        self.check_bounds(site, with);
+        let revoked = self.revoked(site, with);
+        let pages = self.cross_site.compile(None, site, with);
         let ca = match &self.ca {
             Some(reference) => Some(with.read(site, reference.span, reference)?),
             None => None,
@@ -219,11 +136,21 @@ impl AuthConfig for Jwt {
         if with.findings.errors() > before {
             return None;
         }
-        let mut rules = Rules::new(site.owner, &self.issuer, &self.audience.0, &algorithms);
+        let algorithms: Option<Vec<_>> = self
+            .algorithms
+            .as_ref()
+            .map(|written| written.iter().map(|signature| signature.algorithm()).collect());
+        let mut rules =
+            Rules::new(site.owner, &self.issuer, &self.audience.0, algorithms.as_deref());
         rules.clock_skew = self.clock_skew.0;
         rules.client = self.client.clone().map(|claim| claim.0);
         rules.tenant = self.tenant.clone().map(|claim| claim.0);
         rules.scopes = self.scopes.clone().map(|claim| claim.0);
+        rules.typ = self.typ.as_ref().map(|typ| typ.value.clone());
+        rules.required =
+            self.require_claims.iter().flatten().flat_map(|claims| claims.0.clone()).collect();
+        rules.bound = self.bound;
+        rules.revoked = revoked.unwrap_or_default();
         let secret = Secret::of(with.carry);
         // Whatever decides which key verifies, and what a verified token is taken for.
         let of_keys = (&self.issuer.value, &source, &ca, self.refresh.0);
@@ -233,6 +160,7 @@ impl AuthConfig for Jwt {
             &self.algorithms,
             self.clock_skew.0,
             (&self.client, &self.tenant, &self.scopes),
+            (&rules.typ, &self.require_claims, self.bound),
         );
         let remembered =
             with.carry.keep("jwt-tokens", site.owner, &settings, || Remembered::new(secret));
@@ -252,6 +180,9 @@ impl AuthConfig for Jwt {
             keys,
             remembered,
             challenge: Challenges::new(site.owner),
+            places: self.places(),
+            pages,
+            token_bytes_max: self.token_max.0 as usize,
         }))
     }
 }
@@ -264,7 +195,7 @@ enum Source {
 }
 
 impl Jwt {
-    fn check_times(&self, site: &Site<'_>, with: &mut Compile<'_>) {
+    fn check_bounds(&self, site: &Site<'_>, with: &mut Compile<'_>) {
         let mut error = |key: &str, message: &str| {
             let resource = format!("{}.{key}", site.resource);
             with.findings.push(Finding::error("out-of-range", site.span, resource, message));
@@ -274,6 +205,12 @@ impl Jwt {
         }
         if self.refresh.0 < REFRESH_MIN {
             error("refresh", "at least `1m`");
+        }
+        if !TOKEN_BYTES.contains(&self.token_max.0) {
+            error("token_max", "from `1KiB` to `64KiB`");
+        }
+        if self.typ.as_ref().is_some_and(|typ| typ.is_empty()) {
+            error("typ", "must not be empty");
         }
         if self.issuer.is_empty() {
             error("issuer", "must not be empty");
@@ -286,9 +223,27 @@ impl Jwt {
         }
     }
 
-    fn algorithms(&self) -> Vec<Algorithm> {
-        let written = self.algorithms.as_deref().unwrap_or(&Signature::ALL);
-        written.iter().map(|signature| signature.algorithm()).collect()
+    fn places(&self) -> Places {
+        match self.token.is_empty() {
+            true => Places::new(vec![TokenPlace::default().0]),
+            false => Places::new(self.token.iter().map(|place| place.0.clone()).collect()),
+        }
+    }
+
+    fn revoked(&self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Revoked> {
+        let reference = self.revoked.as_ref()?;
+        let resource = format!("{}.revoked", site.resource);
+        if !reference.starts_with("file:") {
+            let message = format!("`{}` is not `file:PATH`", reference.value);
+            with.findings.error("invalid-value", reference.span, &resource, message);
+            return None;
+        }
+        let text = with.read(site, reference.span, reference)?;
+        let read = Revoked::read(&text).map_err(|reason| {
+            let message = format!("{}: {reason}", reference.value);
+            with.findings.error("unusable-list", reference.span, &resource, message);
+        });
+        read.ok()
     }
 
     fn source(&self, site: &Site<'_>, with: &mut Compile<'_>) -> Option<Source> {

@@ -11,13 +11,18 @@ use memchr::memchr;
 use memchr::memmem::Finder;
 use portcullis_core::{Identity, Now};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{Deserializer, IgnoredAny};
 use serde_json::{Map, Value};
 
-use super::keys::VerifyingKey;
+use super::forms::{Binding, Required, Signature};
+use super::keys::{KeySet, VerifyingKey};
+use super::revoked::Revoked;
+use crate::auth::confirmation::Bound;
 
 /// A header is an algorithm and some names.
 const HEADER_BYTES_MAX: usize = 4 << 10;
+/// RFC 7515 §4.1.4 sets no bound; a key's name that is longer is not one.
+const KID_BYTES_MAX: usize = 256;
 /// A client's name goes into header fields, keys and every log line.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -38,13 +43,29 @@ struct RawHeader<'a> {
     kid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     typ: Option<Cow<'a, str>>,
-    crit: Option<IgnoredAny>,
+    /// Whether it is there, whatever it says.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(from).map(|_| true)
+}
+
+/// A `typ` as it is compared: `application/` goes without saying (RFC 7515 §4.1.9).
+fn media_type(typ: &str) -> &str {
+    match typ.split_at_checked(12) {
+        Some((prefix, kind)) if prefix.eq_ignore_ascii_case("application/") => kind,
+        _ => typ,
+    }
 }
 
 impl Header {
+    /// `typ` is the one that tokens must have, where that is said.
+    ///
     /// # Errors
     /// For the log: why it cannot be a token of ours.
-    pub(super) fn read(token: &[u8]) -> Result<Self, &'static str> {
+    pub(super) fn read(token: &[u8], typ: Option<&str>) -> Result<Self, &'static str> {
         let mut parts = token.split(|byte| *byte == b'.');
         let (Some(header), Some(_), Some(_), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -57,22 +78,38 @@ impl Header {
         let json = URL_SAFE_NO_PAD.decode(header).map_err(|_| "the header is not base64url")?;
         let raw: RawHeader<'_> =
             serde_json::from_slice(&json).map_err(|_| "the header is not a JOSE header")?;
-        // RFC 7515 §4.1.11: what is critical and not understood must be refused.
-        if raw.crit.is_some() {
+        // RFC 7515 §4.1.11: what is critical and not understood must be refused, and we understand
+        // none.
+        if raw.crit {
             return Err("the header has `crit`");
         }
         // RFC 8725 §3.11: tokens for other purposes say so.
-        let media_type = raw.typ.as_deref().unwrap_or("JWT");
-        let kind = match media_type.get(..12) {
-            Some(prefix) if prefix.eq_ignore_ascii_case("application/") => &media_type[12..],
-            _ => media_type,
+        let found = raw.typ.as_deref().map(media_type);
+        let fits = |wanted: &[&str]| {
+            found.is_some_and(|found| wanted.iter().any(|typ| found.eq_ignore_ascii_case(typ)))
         };
-        if !kind.eq_ignore_ascii_case("JWT") && !kind.eq_ignore_ascii_case("at+jwt") {
+        let good = match typ {
+            Some(typ) => fits(&[media_type(typ)]),
+            None => found.is_none() || fits(&["JWT", "at+jwt"]),
+        };
+        if !good {
             return Err("the token's `typ` is that of another kind of token");
+        }
+        if raw.kid.as_ref().is_some_and(|kid| kid.len() > KID_BYTES_MAX) {
+            return Err("the token's key id is too long");
         }
         let algorithm = raw.alg.parse().map_err(|_| "the token's algorithm is not known")?;
         Ok(Self { algorithm, kid: raw.kid.map(Cow::into_owned) })
     }
+}
+
+fn all_algorithms() -> Vec<Algorithm> {
+    Signature::ALL.iter().map(|signature| signature.algorithm()).collect()
+}
+
+fn is_rsa_but_rs256(algorithm: Algorithm) -> bool {
+    use Algorithm::{PS256, PS384, PS512, RS384, RS512};
+    matches!(algorithm, RS384 | RS512 | PS256 | PS384 | PS512)
 }
 
 /// Where a claim is: its name, or a dotted path to it.
@@ -89,6 +126,13 @@ pub(super) struct Rules {
     pub(super) client: Option<ClaimPath>,
     pub(super) tenant: Option<ClaimPath>,
     pub(super) scopes: Option<ClaimPath>,
+    pub(super) typ: Option<String>,
+    pub(super) required: Vec<Required>,
+    pub(super) bound: Option<Binding>,
+    pub(super) revoked: Revoked,
+    /// What a key may verify that does not say its algorithm: RFC 8725 §3.1 wants one for each key,
+    /// so of RSA's six it is the usual one, unless the operator says which.
+    unpinned: Vec<Algorithm>,
 }
 
 /// A token whose every claim is in order, but for the time.
@@ -97,6 +141,7 @@ pub(super) struct Accepted {
     pub(super) identity: Identity,
     /// Expiry and clock skew, since 1970.
     pub(super) usable_until: Duration,
+    pub(super) bound: Bound,
 }
 
 impl Rules {
@@ -104,8 +149,9 @@ impl Rules {
         auth: &str,
         issuer: &str,
         audience: &[String],
-        algorithms: &[Algorithm],
+        written: Option<&[Algorithm]>,
     ) -> Self {
+        let algorithms = written.map_or_else(all_algorithms, <[_]>::to_vec);
         let validation = |algorithm: Algorithm| {
             let mut validation = Validation::new(algorithm);
             validation.set_issuer(&[issuer]);
@@ -121,11 +167,33 @@ impl Rules {
             auth: auth.into(),
             issuer: issuer.to_owned(),
             validations: algorithms.iter().map(|algorithm| validation(*algorithm)).collect(),
+            unpinned: match written {
+                Some(written) => written.to_vec(),
+                None => algorithms
+                    .into_iter()
+                    .filter(|algorithm| !is_rsa_but_rs256(*algorithm))
+                    .collect(),
+            },
             clock_skew: Duration::ZERO,
             client: None,
             tenant: None,
             scopes: None,
+            typ: None,
+            required: Vec::new(),
+            bound: None,
+            revoked: Revoked::default(),
         }
+    }
+
+    /// The keys of a set that are to verify a token with this header.
+    pub(super) fn candidates<'s>(
+        &self,
+        set: &'s KeySet,
+        header: &'s Header,
+    ) -> impl Iterator<Item = &'s VerifyingKey> {
+        let unpinned = self.unpinned.contains(&header.algorithm);
+        let found = set.candidates(header.kid.as_deref(), header.algorithm);
+        found.filter(move |key| key.pinned || unpinned)
     }
 
     /// # Errors
@@ -164,7 +232,12 @@ impl Rules {
     ///
     /// # Errors
     /// For the log.
-    pub(super) fn accept(&self, claims: Claims, now: Now) -> Result<Accepted, &'static str> {
+    pub(super) fn accept(
+        &self,
+        claims: Claims,
+        token: &[u8],
+        now: Now,
+    ) -> Result<Accepted, &'static str> {
         // The library takes a list with the issuer in it.
         if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
             return Err("the token's `iss` is not the issuer");
@@ -184,8 +257,19 @@ impl Rules {
             }
             _ => {}
         }
+        if self.revoked.has(token, &claims) {
+            return Err("the token has been revoked");
+        }
+        let bound = Bound::of(&claims)?;
+        if self.bound == Some(Binding::Required) && bound == Bound::ToNothing {
+            return Err("the token is not bound to a certificate");
+        }
         let identity = self.identity(claims)?;
-        Ok(Accepted { identity, usable_until: expires.saturating_add(self.clock_skew) })
+        if !self.required.iter().all(|required| required.is_met_by(&identity)) {
+            return Err("the token lacks a required claim, or its value is another");
+        }
+        let usable_until = expires.saturating_add(self.clock_skew);
+        Ok(Accepted { identity, usable_until, bound })
     }
 
     /// # Errors
@@ -211,6 +295,29 @@ impl Rules {
         };
         let claims = std::mem::take(&mut identity.claims);
         Ok(Identity { tenant, scopes, claims, ..Identity::new(Arc::clone(&self.auth), client) })
+    }
+}
+
+impl Required {
+    /// A list meets it by one of its items.
+    fn is_met_by(&self, identity: &Identity) -> bool {
+        let Some(found) = identity.claim(&self.path).filter(|found| !found.is_null()) else {
+            return false;
+        };
+        let is = |found: &Value| self.values.iter().any(|wanted| is_same(found, wanted));
+        match found {
+            _ if self.values.is_empty() => true,
+            Value::Array(items) => items.iter().any(is),
+            found => is(found),
+        }
+    }
+}
+
+/// `1` and `1.0` are the same number.
+fn is_same(found: &Value, wanted: &Value) -> bool {
+    match (found.as_f64(), wanted.as_f64()) {
+        (Some(found), Some(wanted)) => found.to_bits() == wanted.to_bits(),
+        _ => found == wanted,
     }
 }
 
@@ -269,7 +376,7 @@ impl IssuerHint {
     }
 
     /// Whether it is a well-formed token that names another issuer.
-    pub(super) fn is_foreign(&self, token: &[u8]) -> bool {
+    pub(super) fn is_foreign(&self, token: &[u8], bytes_max: usize) -> bool {
         let Some(dot) = memchr(b'.', token) else { return false };
         // To the end of the token: a signature looks like this once in a few ages.
         let rest = &token[dot + 1..];
@@ -277,7 +384,7 @@ impl IssuerHint {
             return false;
         }
         let payload = &rest[..memchr(b'.', rest).unwrap_or(rest.len())];
-        if payload.len() > super::TOKEN_BYTES_MAX {
+        if payload.len() > bytes_max {
             return false;
         }
         let Ok(json) = URL_SAFE_NO_PAD.decode(payload) else { return false };
