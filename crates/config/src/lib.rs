@@ -16,6 +16,7 @@ mod matching;
 mod process;
 mod render;
 mod require;
+mod retry;
 mod route;
 mod schema;
 mod socket;
@@ -45,6 +46,7 @@ pub use render::{
     summary,
 };
 pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
+pub use retry::{Retry, RetryOn};
 pub use route::{
     ACTIONS, AuthUse, Group, Layer, Limits, Route, Settings, Target, Timeouts, Upgrade, Upgrades,
 };

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, Error};
 use crate::forms::OneOrMany;
 use crate::matching::Match;
 use crate::require::Require;
+use crate::retry::Retry;
 use crate::text::{Name, Reason};
 
 /// Keys of which every route has exactly one: what becomes of a request that passed.
@@ -80,6 +81,13 @@ pub struct Settings {
     /// part replaces the inherited one. Default: `15s` to the head.
     #[serde(default)]
     pub timeout: Option<Timeouts>,
+    /// When a request is sent to another endpoint of its backend: a map, or `off`. Replaces what is
+    /// inherited. Default: where no connection could be made, up to four endpoints are tried. Where
+    /// it is not `off`, what the backend has not begun with is sent again in any case: a refused
+    /// stream, or an idempotent request on a connection that had been closed meanwhile. The
+    /// backend's `retry_budget` bounds all of it.
+    #[serde(default)]
+    pub retry: Option<Retry>,
     /// Largest request body. A larger one is a 413, as soon as its length or its bytes say so.
     /// Replaces what is inherited. Default: `10MiB`.
     #[serde(default)]

@@ -22,6 +22,8 @@ pub(crate) enum Wait {
     RequestBody,
     Connect,
     ResponseHead,
+    /// For the head of the answer to one of several tries.
+    Try,
     ResponseBody,
     /// For the end of the whole exchange.
     Total,
@@ -46,6 +48,7 @@ impl Wait {
             Self::RequestBody => "request body",
             Self::Connect => "connect",
             Self::ResponseHead => "response head",
+            Self::Try => "try",
             Self::ResponseBody => "response body",
             Self::Total => "total",
             Self::Continue => "continue",
@@ -63,7 +66,7 @@ impl Wait {
             Self::Idle => DeadlineKind::KeepAlive,
             Self::RequestBody => DeadlineKind::Body,
             Self::Connect => DeadlineKind::Connect,
-            Self::ResponseHead => DeadlineKind::Response,
+            Self::ResponseHead | Self::Try => DeadlineKind::Response,
             Self::ResponseBody => DeadlineKind::StreamIdle,
             Self::Continue => DeadlineKind::Continue,
             Self::Tunnel => DeadlineKind::UpgradeIdle,
@@ -116,6 +119,11 @@ impl Deadline {
     pub(crate) fn set_ceiling(&self, wait: Wait, ceiling: Duration) {
         self.ceiling.set(ceiling);
         self.ceiling_wait.set(wait);
+    }
+
+    /// The end of the whole exchange.
+    pub(crate) fn ceiling(&self) -> Duration {
+        self.ceiling.get()
     }
 
     pub(crate) fn lift_ceiling(&self) {

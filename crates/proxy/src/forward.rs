@@ -1,8 +1,7 @@
 //! From a decision to a response head: choose an endpoint, connect, send, wait.
 //!
-//! What to choose and how long to hold it against an endpoint is `upstream`'s business. A request
-//! is sent to another endpoint only if nothing of it was sent, or if it is idempotent and a
-//! connection from the pool turned out to be closed (RFC 9110 §9.2.2).
+//! What to choose and how long to hold it against an endpoint is `upstream`'s business, whether a
+//! request is sent again that of `retry`.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -17,7 +16,7 @@ use portcullis_core::policy::BodyUse;
 use portcullis_core::{BodyLength, Problem, Version, codes, websocket};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{Backend, HostHeader, Route};
-use portcullis_upstream::{Algorithm, Ask, EndpointIndex, InFlight, Tried};
+use portcullis_upstream::{Algorithm, EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::certificate;
@@ -27,11 +26,10 @@ use crate::dial::{self, NoConnection, Wish};
 use crate::gateway::Active;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
+use crate::retry::{Tries, discard, pause};
 use crate::slot::Slot;
 use crate::worker::Worker;
 
-/// Endpoints tried for one request.
-const ATTEMPTS_MAX: u32 = 4;
 /// 1xx heads before the final one.
 const INTERIMS_MAX: u32 = 32;
 /// How long a backend may leave `Expect: 100-continue` without an answer.
@@ -47,11 +45,13 @@ pub(crate) struct Arrived {
 }
 
 /// Why there is no response.
-enum Failure {
+pub(crate) enum Failure {
     Client(ClientError),
     Head(HeadFailure),
     NoWebSocket,
     Timeout,
+    /// The time of one try is over; there may be others.
+    Try,
 }
 
 pub(crate) async fn forward<C: Client>(
@@ -85,14 +85,14 @@ pub(crate) async fn forward<C: Client>(
         bind: listener.bind.tcp(),
     };
     let series = &active.backends[usize::from(backend.index)];
-    let mut tried = Tried::default();
-    let authority = slot.exchange.request.authority;
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
+    let mut tries = Tries { route, backend, tried: Tried::default(), key };
+    let authority = slot.exchange.request.authority;
     backend.budget.request();
+    let mut chosen = None;
     loop {
         let now = slot.exchange.now.mono;
-        let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        let Some(index) = backend.balancer.pick(Ask { now, random, key }, &tried) else {
+        let Some(index) = chosen.take().or_else(|| tries.pick(slot)) else {
             return Err(refused(unavailable(slot)));
         };
         let endpoint = Arc::clone(backend.balancer.endpoint(index));
@@ -109,7 +109,7 @@ pub(crate) async fn forward<C: Client>(
                 slot.exchange.now = worker.shared.world.clock().now();
                 endpoint.connect_failed(slot.exchange.now.mono);
                 slot.trip.detail = format!("{}: {error}", endpoint.url());
-                if !tried.insert(index) || slot.trip.retries + 1 >= ATTEMPTS_MAX {
+                if !tries.after_connect(slot, index) {
                     return Err(refused(unavailable(slot)));
                 }
                 slot.trip.retries += 1;
@@ -121,45 +121,47 @@ pub(crate) async fn forward<C: Client>(
         }
         slot.exchange.request.authority = authority;
         name_host(slot, backend, index);
-        let result = match accept.is_none() || takes_connect(&leg) {
+        let mut outcome = match accept.is_none() || takes_connect(&leg) {
             true => heads(worker, client, slot, route, &mut leg, &mut upload, accept).await,
             false => Err(Failure::NoWebSocket),
         };
         slot.trip.bytes_in = upload.received;
-        let failure = match result {
-            // To a client of extended CONNECT it would say that there is a WebSocket (RFC 8441 §5).
-            Ok(HeadKind::Final { .. }) if extended && slot.response.status.is_success() => {
-                Failure::NoWebSocket
-            }
-            Ok(kind) => {
-                let waited = worker.shared.world.clock().mono().saturating_sub(now);
-                slot.trip.backend_time = Some(slot.trip.backend_time.unwrap_or_default() + waited);
-                if backend.balancer.algorithm() == Algorithm::Ewma {
-                    endpoint.answered(waited, now + waited);
-                }
-                if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
-                    grant_websocket(slot, accept);
-                }
-                let idle_max = backend.idle_max as usize;
-                return Ok(Arrived { leg, kind, upload, idle_max, _in_flight: in_flight });
-            }
-            Err(failure) => failure,
-        };
-        let again = match failure {
-            Failure::Head(HeadFailure::Refused(_)) => true,
-            Failure::Head(HeadFailure::Silent(_)) => {
-                leg.is_reused() && slot.exchange.request.method.is_idempotent()
-            }
-            _ => false,
-        };
-        let again = again && upload.is_untouched() && slot.trip.retries + 1 < ATTEMPTS_MAX;
-        if again && backend.budget.take(worker.coarse_now()) {
+        // To a client of extended CONNECT it would say that there is a WebSocket (RFC 8441 §5).
+        if matches!(outcome, Ok(HeadKind::Final { .. }))
+            && extended
+            && slot.response.status.is_success()
+        {
+            outcome = Err(Failure::NoWebSocket);
+        }
+        let waited = worker.shared.world.clock().mono().saturating_sub(now);
+        if let Some(next) = tries.next(worker, client, slot, (&leg, index), &outcome, &upload) {
+            let whole = outcome.is_ok() && upload.is_complete();
+            discard(worker, leg, whole, backend);
+            drop(in_flight);
             slot.trip.retries += 1;
             slot.response.clear();
             upload.restart();
+            if next.endpoint.is_some() {
+                slot.trip.waited(waited);
+                pause(worker, client, next.wait).await?;
+                slot.exchange.now = worker.shared.world.clock().now();
+            }
+            chosen = next.endpoint;
             continue;
         }
-        return Err(explain(failure, &leg));
+        let kind = match outcome {
+            Ok(kind) => kind,
+            Err(failure) => return Err(explain(failure, &leg)),
+        };
+        slot.trip.waited(waited);
+        if backend.balancer.algorithm() == Algorithm::Ewma {
+            endpoint.answered(waited, now + waited);
+        }
+        if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
+            grant_websocket(slot, accept);
+        }
+        let idle_max = backend.idle_max as usize;
+        return Ok(Arrived { leg, kind, upload, idle_max, _in_flight: in_flight });
     }
 }
 
@@ -200,7 +202,21 @@ fn upload(slot: &mut Slot, route: &Route, pause: Duration) -> Upload {
         BodyLength::Empty => None,
         _ => route.request_fields.clone(),
     };
-    Upload::new(held, filters, decided, route.body_bytes_max, slot.trip.bytes_in, pause)
+    let keeps = keeps_body(slot, route) && held.is_none();
+    let (most, received) = (route.body_bytes_max, slot.trip.bytes_in);
+    let upload = Upload::new(held, filters, decided, most, received, pause);
+    if keeps { upload.keep(route.retry.body_bytes_max) } else { upload }
+}
+
+/// Whether the body may have to be sent again, and is short enough as far as one can tell.
+fn keeps_body(slot: &Slot, route: &Route) -> bool {
+    let (retry, request) = (&route.retry, &slot.exchange.request);
+    let fits = match request.body {
+        BodyLength::Empty => false,
+        BodyLength::Known(length) => length <= retry.body_bytes_max as u64,
+        BodyLength::Unknown => true,
+    };
+    fits && retry.repeats() && (retry.non_idempotent || request.method.is_idempotent())
 }
 
 fn name_host(slot: &mut Slot, backend: &Backend, index: EndpointIndex) {
@@ -236,6 +252,7 @@ async fn heads<C: Client>(
     leg.begin(&worker.buffers, request, &Begin { wire, accept });
     let limits = HeadLimits::default();
     let response = &mut slot.response;
+    let answer_by = &mut slot.trip.answer_by;
     let method = &request.method;
     let deadline = Rc::clone(client.deadline());
     match holds {
@@ -268,8 +285,16 @@ async fn heads<C: Client>(
                 result.map_err(Failure::Client)?;
                 if !awaiting {
                     awaiting = true;
-                    let timeout = route.timeouts.response.unwrap_or(Duration::MAX);
-                    deadline.set(Wait::ResponseHead, worker.coarse_now().saturating_add(timeout));
+                    let now = worker.coarse_now();
+                    let within =
+                        |wait: Option<Duration>| now.saturating_add(wait.unwrap_or(Duration::MAX));
+                    // All tries together have as long as one would have.
+                    let by = *answer_by.get_or_insert(within(route.timeouts.response));
+                    let try_by = within(route.retry.per_try);
+                    match try_by < by {
+                        true => deadline.set(Wait::Try, try_by),
+                        false => deadline.set(Wait::ResponseHead, by),
+                    }
                 }
             }
             match leg.poll_head(cx, &worker.buffers, &limits, method, response) {
@@ -306,6 +331,7 @@ async fn heads<C: Client>(
         }
         match deadline.check(cx) {
             Ok(()) => Poll::Pending,
+            Err(Expired(Wait::Try)) => Poll::Ready(Err(Failure::Try)),
             Err(Expired(_)) => Poll::Ready(Err(Failure::Timeout)),
         }
     })
@@ -361,7 +387,7 @@ fn explain(failure: Failure, leg: &Leg) -> ClientError {
     let url = leg.endpoint().url();
     let problem = match failure {
         Failure::Client(error) => return error,
-        Failure::Timeout => Problem::new(codes::BACKEND_TIMEOUT).detail(url),
+        Failure::Timeout | Failure::Try => Problem::new(codes::BACKEND_TIMEOUT).detail(url),
         Failure::NoWebSocket => {
             Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url} opens no WebSocket"))
         }

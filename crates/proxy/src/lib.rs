@@ -40,6 +40,7 @@ mod prepare;
 mod probe;
 mod proxy_protocol;
 mod relay;
+mod retry;
 mod serve;
 mod services;
 mod slot;

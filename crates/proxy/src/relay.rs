@@ -100,6 +100,29 @@ pub(crate) struct Upload {
     pub(crate) received: u64,
     /// How long the client may pause.
     pause: Duration,
+    /// What was sent, while it may have to be sent again.
+    kept: Option<Box<Kept>>,
+}
+
+/// The beginning of a body.
+struct Kept {
+    /// As the backend got it.
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    /// It is all of it, with these trailers.
+    ended: Option<Option<Fields>>,
+    /// It is to be sent again before anything else.
+    due: bool,
+}
+
+fn keep(kept: &mut Option<Box<Kept>>, data: &[u8]) {
+    match kept {
+        Some(beginning) if beginning.bytes.len() + data.len() <= beginning.bytes_max => {
+            beginning.bytes.extend_from_slice(data);
+        }
+        // Too long: then it is sent once.
+        _ => *kept = None,
+    }
 }
 
 impl Upload {
@@ -111,12 +134,19 @@ impl Upload {
         received: u64,
         pause: Duration,
     ) -> Self {
-        Self { state: State::Open, held, filters, decided, bytes_max, received, pause }
+        let (state, kept) = (State::Open, None);
+        Self { state, held, filters, decided, bytes_max, received, pause, kept }
     }
 
-    /// Nothing of the body has been taken from the client: the request may be sent again.
-    pub(crate) fn is_untouched(&self) -> bool {
-        self.received == 0 || self.held.is_some()
+    /// The same, keeping so much of what it sends.
+    pub(crate) fn keep(self, bytes_max: usize) -> Self {
+        let kept = Kept { bytes: Vec::new(), bytes_max, ended: None, due: false };
+        Self { kept: Some(Box::new(kept)), ..self }
+    }
+
+    /// All that was taken from the client is still here: the request may be sent again.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.received == 0 || self.held.is_some() || self.kept.is_some()
     }
 
     pub(crate) const fn pause(&self) -> Duration {
@@ -125,6 +155,9 @@ impl Upload {
 
     pub(crate) fn restart(&mut self) {
         self.state = State::Open;
+        if let Some(kept) = &mut self.kept {
+            kept.due = !kept.bytes.is_empty() || kept.ended.is_some();
+        }
     }
 
     /// The answer is here and the client was not asked for its body: it is not wanted any more.
@@ -200,10 +233,22 @@ impl Upload {
             self.state = State::Complete;
             return Poll::Ready(Ok(()));
         }
+        if let Some(kept) = &mut self.kept
+            && std::mem::take(&mut kept.due)
+        {
+            if !kept.bytes.is_empty() {
+                backend.write(&worker.buffers, &kept.bytes);
+            }
+            if let Some(trailers) = &kept.ended {
+                backend.finish(&worker.buffers, trailers.as_ref());
+                self.state = State::Complete;
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = self.received;
         let mut problem = None;
         let progress = {
-            let Self { filters, received, bytes_max, .. } = self;
+            let Self { filters, received, bytes_max, kept, .. } = self;
             let mut sink = |data: &[u8]| {
                 *received += data.len() as u64;
                 if problem.is_some() {
@@ -213,7 +258,12 @@ impl Upload {
                     problem = Some(Problem::new(codes::BODY_TOO_LARGE));
                     return;
                 }
-                let mut write = |data: &[u8]| backend.write(&worker.buffers, data);
+                let mut write = |data: &[u8]| {
+                    if kept.is_some() {
+                        keep(kept, data);
+                    }
+                    backend.write(&worker.buffers, data);
+                };
                 problem = filters.run(data, false, &mut write).err();
             };
             client.poll_body(cx, worker, read, &mut sink)
@@ -231,12 +281,21 @@ impl Upload {
             }
             Poll::Ready(Ok(Progress::End)) => {
                 if !self.filters.is_empty() {
-                    let mut write = |data: &[u8]| backend.write(&worker.buffers, data);
-                    let run = self.filters.run(&[], true, &mut write);
+                    let Self { filters, kept, .. } = self;
+                    let mut write = |data: &[u8]| {
+                        if kept.is_some() {
+                            keep(kept, data);
+                        }
+                        backend.write(&worker.buffers, data);
+                    };
+                    let run = filters.run(&[], true, &mut write);
                     run.map_err(ClientError::Refused)?;
                 }
                 let trailers = self.filters.trailers(client.trailers(), self.decided.as_deref());
                 backend.finish(&worker.buffers, trailers.as_ref());
+                if let Some(kept) = &mut self.kept {
+                    kept.ended = Some(trailers);
+                }
                 self.state = State::Complete;
             }
         }

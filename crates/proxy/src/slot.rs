@@ -31,6 +31,8 @@ pub(crate) struct Trip {
     pub(crate) backend: Option<usize>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) retries: u32,
+    /// Until when there has to be an answer, once all of a request has been sent.
+    pub(crate) answer_by: Option<Duration>,
     /// Waiting for the backend, all attempts together.
     pub(crate) backend_time: Option<Duration>,
     /// When an upgrade was granted: what comes after is no request's duration.
@@ -43,6 +45,11 @@ pub(crate) struct Trip {
 }
 
 impl Trip {
+    /// Adds a try's time.
+    pub(crate) fn waited(&mut self, waited: Duration) {
+        self.backend_time = Some(self.backend_time.unwrap_or_default() + waited);
+    }
+
     /// Notes a problem; its private half stays here.
     pub(crate) fn note(&mut self, problem: &mut Problem) {
         self.problem = Some(problem.code.name);

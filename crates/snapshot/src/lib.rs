@@ -33,8 +33,10 @@ pub use inline_tests::{TestReport, run_tests};
 pub use listener::{
     Bind, H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect,
 };
+pub use portcullis_config::RetryOn;
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{
-    Access, CertificateFacts, NamedAuthenticator, Route, Snapshot, Targets, Timeouts, Version,
+    Access, CertificateFacts, NamedAuthenticator, Retry, Route, Snapshot, Targets, Timeouts,
+    Version,
 };

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_config::RetryOn;
 use portcullis_core::auth::Authenticator;
 use portcullis_core::policy::{BodyUse, Placed, Policy};
 use portcullis_upstream::{Directory, Split};
@@ -86,6 +87,7 @@ pub struct Route {
     /// `None`: a policy answers (`respond`, `redirect`, `deny`).
     pub to: Option<Targets>,
     pub timeouts: Timeouts,
+    pub retry: Retry,
     /// Longest request body, in bytes.
     pub body_bytes_max: u64,
     /// The most that any policy wants to do with the bodies.
@@ -138,6 +140,29 @@ pub struct Targets {
     /// Into [`Snapshot::backends`], with weights.
     pub backends: Vec<(u16, u32)>,
     pub split: Split,
+}
+
+/// When a request is sent to another endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    pub on: Vec<RetryOn>,
+    /// The first one included.
+    pub attempts: u32,
+    /// From the request's last byte sent to the head of the answer to this try.
+    pub per_try: Option<Duration>,
+    /// Whatever the method is.
+    pub non_idempotent: bool,
+    /// How much of a body is kept.
+    pub body_bytes_max: usize,
+}
+
+impl Retry {
+    /// Whether something may be sent again that a backend may have begun with.
+    #[must_use]
+    pub fn repeats(&self) -> bool {
+        self.attempts > 1
+            && (self.per_try.is_some() || self.on.iter().any(|on| *on != RetryOn::Connect))
+    }
 }
 
 /// `None` is no limit.

@@ -5,6 +5,7 @@
 //! and timers belong to `proxy`, which drives what is here. All of it is shared by every worker:
 //! [`Balancer::pick`] takes no lock. The states are drawn in `LIFECYCLE.md`.
 
+pub mod backoff;
 pub mod balancer;
 pub mod budget;
 pub mod capacity;

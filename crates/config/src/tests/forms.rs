@@ -104,6 +104,11 @@ fn routes() {
         ("to: b, timeout: 5s", "to: b, timeout: { response: 5s }"),
         ("to: b, timeout: off", "to: b, timeout: { response: off }"),
         ("to: b, body_max: 1MiB", "to: b, body_max: 1048576"),
+        (
+            "to: b, retry: {}",
+            "to: b, retry: { on: [connect, reset, 502, 503, 504, unavailable], attempts: 2, \
+             per_try: off, non_idempotent: false, body_max: 64KiB }",
+        ),
         ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];
     let route = |text: &str| format!("routes: {{ r: {{ match: /, {text} }} }}");

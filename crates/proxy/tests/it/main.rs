@@ -24,6 +24,7 @@ mod messages;
 mod oauth;
 mod proxy_protocol;
 mod queue;
+mod retries;
 mod sockets;
 mod streams;
 mod tls;

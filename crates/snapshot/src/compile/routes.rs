@@ -14,7 +14,7 @@ use portcullis_core::policy::BodyUse;
 
 use super::policies::{CompiledLayer, decided_fields};
 use crate::router::RouteIndex;
-use crate::snapshot::{Access, Route, Targets, Timeouts};
+use crate::snapshot::{Access, Retry, Route, Targets, Timeouts};
 
 const BODY_BYTES_MAX: u64 = 10 << 20;
 
@@ -111,6 +111,7 @@ impl<'a> Compiler<'a, '_> {
             require,
             to: self.targets(written),
             timeouts: timeouts(&inherited),
+            retry: retry(&inherited),
             body_bytes_max: inherited
                 .nearest(|settings| settings.body_max)
                 .map_or(BODY_BYTES_MAX, |size| size.0),
@@ -228,6 +229,18 @@ fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
         idle: part(all.idle),
         upgrade_idle: part(all.upgrade_idle),
         upgrade_lifetime: part(all.upgrade_lifetime),
+    }
+}
+
+fn retry(inherited: &Inherited<'_>) -> Retry {
+    let written = inherited.nearest(|settings| settings.retry.clone());
+    let written = written.unwrap_or_else(portcullis_config::Retry::unwritten);
+    Retry {
+        on: written.on,
+        attempts: written.attempts,
+        per_try: written.per_try.0,
+        non_idempotent: written.non_idempotent,
+        body_bytes_max: written.body_max.0 as usize,
     }
 }
 
