@@ -30,7 +30,7 @@ pub(crate) enum Verb {
     Run(Run),
     /// Compile a configuration and run its tests, and show everything that is wrong with it
     Check(Check),
-    /// Try every route with every credential that must not let anybody in, and show that none does
+    /// Try every route with all that must let nobody in, and show that nobody gets in
     Audit(Audit),
     /// Print the route table: what is matched, who may pass, and where it goes
     Routes(Routes),

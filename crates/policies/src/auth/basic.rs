@@ -1,8 +1,8 @@
 //! Users with passwords (RFC 7617), listed with hashes of them in a file.
 //!
 //! The way of a password: in proper form? → right not long ago? → argon2id, a few at a time and
-//! away from the workers → identity, remembered under the process's secret. A name that nobody has costs
-//! as much as one with another password, so that time tells nobody who is listed.
+//! away from the workers → identity, remembered under the process's secret. A name that
+//! nobody has costs as much as one with another password, so that time tells nobody who is listed.
 
 mod password;
 #[cfg(test)]

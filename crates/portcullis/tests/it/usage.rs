@@ -15,6 +15,7 @@ fn help() {
           demo         Start a gateway with all it needs on loopback, and print lines to try it with
           run          Run the gateway
           check        Compile a configuration and run its tests, and show everything that is wrong with it
+          audit        Try every route with all that must let nobody in, and show that nobody gets in
           routes       Print the route table: what is matched, who may pass, and where it goes
           explain      Say what would become of a request, phase by phase, without sending it
           schema       Print the JSON Schema of the configuration, for editors
@@ -50,7 +51,7 @@ fn every_verb_has_help_with_an_example() {
         .take_while(|line| !line.is_empty())
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(verbs.len(), 9, "{help}");
+    assert_eq!(verbs.len(), 10, "{help}");
     for verb in verbs {
         let arguments: &[&str] = match verb {
             "keys" => &["keys", "create", "--help"],
