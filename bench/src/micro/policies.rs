@@ -33,6 +33,13 @@ const NONE: &str = "policy-none";
 /// The example's own limit would be reached.
 const NO_LIMIT: &str = "4000000000/s per client";
 
+/// Bytes that are all 7.
+const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// Of the request of all parts, made by another program.
+const SIGNATURE_INPUT: &[u8] = b"sig1=(\"@method\" \"@authority\" \"@path\" \"@query\")\
+    ;created=1795500000;keyid=\"k1\"";
+const SIGNATURE: &[u8] = b"sig1=:r3YUhIxe5k1AxO8CCayOfgL7Kl1xtCFSeEbkUaxs6gE=:";
+
 /// The parts that are here.
 pub(crate) fn names() -> impl Iterator<Item = String> {
     let policies = ALL.iter().chain([LIMIT]).map(|entry| format!("policy-{}", entry.name));
@@ -138,6 +145,16 @@ fn present(
         "oidc" => {
             "0123456789abcdef0123456789abcdef".clone_into(&mut world.file);
             Ok(entry.example.to_owned())
+        }
+        // By a shared secret: what it costs beside the signature's own arithmetic.
+        "signature" => {
+            world.file = format!(
+                r#"[{{ id: k1, algorithm: hmac-sha256, secret: "{SECRET}", client: acme }}]"#
+            );
+            fields.append(b"signature-input", SIGNATURE_INPUT);
+            fields.append(b"signature", SIGNATURE);
+            // The same each time, so it has no nonce.
+            Ok(entry.example.replace(" }", ", nonce: optional }"))
         }
         name => bail!("no credential of {name} is made here"),
     }

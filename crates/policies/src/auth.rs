@@ -17,6 +17,7 @@ pub(crate) mod mtls;
 pub(crate) mod oidc;
 mod place;
 mod remembered;
+pub(crate) mod signature;
 
 use std::sync::Arc;
 

@@ -51,6 +51,7 @@ pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::jwt::Jwt>(),
     Entry::auth::<auth::mtls::Mtls>(),
     Entry::auth::<auth::oidc::Oidc>(),
+    Entry::auth::<auth::signature::Signature>(),
 ];
 
 /// One entry of `limits:`.
@@ -73,6 +74,7 @@ mod tests {
     fn world() -> World {
         World::default()
             .file("partners.yaml", "[]")
+            .file("signers.yaml", "[]")
             .file("users.yaml", "[]")
             .file("shop.secret", "a secret of the test")
             .file("cookie.key", [7; 32])

@@ -10,7 +10,6 @@ mod tests;
 mod turns;
 mod users;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration as Time;
 
@@ -26,6 +25,7 @@ use portcullis_core::{Exchange, Known, Problem, RequestHead, Services, Span, cod
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::listed::ByName;
 use super::remembered::{Found, Proven, Remembered};
 use super::{Checked, after_scheme, listed, refuse, told};
 use crate::key::Secret;
@@ -125,7 +125,7 @@ impl AuthConfig for Basic {
 #[derive(Debug)]
 struct Compiled {
     users: Vec<User>,
-    by_name: HashMap<Box<str>, usize>,
+    by_name: ByName<usize>,
     secret: Secret,
     remembered: Arc<Remembered>,
     remember: Time,

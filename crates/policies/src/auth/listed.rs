@@ -1,12 +1,17 @@
 //! What the files that list keys, users and signers have in common: they are YAML, each entry says
 //! whom it stands for, and may say from when and until when.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use portcullis_core::calendar;
 use portcullis_core::decode::Spanned;
 use portcullis_core::registry::{Compile, Site};
 use serde::de::DeserializeOwned;
+
+/// Entries by a name that only the operator chooses, so that nobody can crowd a bucket.
+pub(super) type ByName<T> = HashMap<Box<str>, T, BuildHasherDefault<DefaultHasher>>;
 
 const NAME_BYTES_MAX: usize = 256;
 const SCOPES_MAX: usize = 256;

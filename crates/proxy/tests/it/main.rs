@@ -25,6 +25,7 @@ mod oauth;
 mod proxy_protocol;
 mod queue;
 mod retries;
+mod signed;
 mod sockets;
 mod streams;
 mod tls;
