@@ -4,8 +4,9 @@ mod pool;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use portcullis_core::services::{Fetch, FetchFuture, Fetched, Fetcher, Unavailable};
@@ -69,12 +70,13 @@ impl HttpFetcher {
             (Ok(Err(error)), _) => (error.to_string(), None),
             (Err(_), _) => ("no answer in time".to_owned(), None),
         };
-        if let Some(body) = kept.and_then(|path| std::fs::read(path).ok()) {
+        if let Some((body, age)) = kept.and_then(|path| from_before(&path)) {
             tracing::warn!(url, reason, "the last good answer is used");
+            let age = age.map(|age| ("age".into(), age.as_secs().to_string().into_bytes().into()));
             return Ok(Fetched {
                 status: StatusCode::OK,
                 content_type: None,
-                fields: Vec::new(),
+                fields: age.into_iter().collect(),
                 body: body.into(),
                 stale: true,
             });
@@ -118,8 +120,15 @@ impl Drop for Task {
     }
 }
 
+/// What was kept, and for how long. It is written again with each good answer.
+fn from_before(path: &Path) -> Option<(Vec<u8>, Option<Duration>)> {
+    let body = std::fs::read(path).ok()?;
+    let written = std::fs::metadata(path).and_then(|metadata| metadata.modified());
+    Some((body, written.ok().and_then(|written| written.elapsed().ok())))
+}
+
 /// By rename, so that nobody ever reads half of it.
-fn keep(path: &std::path::Path, body: &[u8]) {
+fn keep(path: &Path, body: &[u8]) {
     let temporary = path.with_extension("new");
     let kept = path
         .parent()

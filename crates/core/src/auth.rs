@@ -70,6 +70,18 @@ pub enum Verify<'a> {
     Wait(LocalFuture<'a, Verified>),
 }
 
+/// How it stands with the keys that an authenticator has from an issuer; for the metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IssuerKeys {
+    /// Those that can verify; 0 before the first have come.
+    pub count: usize,
+    /// When the issuer gave them last, since 1970. `None` where that is not known.
+    pub given: Option<Duration>,
+    pub fetched: u64,
+    /// Fetches that brought nothing from the issuer.
+    pub failed: u64,
+}
+
 /// An answer that an authenticator makes by itself.
 pub type Own<'a> = LocalFuture<'a, Result<Reply, Problem>>;
 
@@ -136,6 +148,11 @@ pub trait Authenticator: fmt::Debug + Send + Sync + 'static {
     /// Answers a request that it [intercepts](Self::intercepts) or [invites](Self::invites).
     fn answer<'a>(&'a self, _: &'a Exchange, _: &'a dyn Services) -> Own<'a> {
         Box::pin(async { Err(Problem::new(codes::INTERNAL).detail("no answer of its own")) })
+    }
+
+    /// The keys that it fetches, if it fetches any.
+    fn issuer_keys(&self) -> Option<IssuerKeys> {
+        None
     }
 
     /// As [`crate::policy::Policy::upkeep`].

@@ -67,7 +67,8 @@ pub struct Fetched {
     /// Names in lower case; trailers after the fields of the head.
     pub fields: Vec<(Box<str>, Box<[u8]>)>,
     pub body: Bytes,
-    /// From the disk, because the destination gave no good answer.
+    /// From the disk, because the destination gave no good answer. The field `age` then says for
+    /// how many seconds it has been there (RFC 9111 §5.1).
     pub stale: bool,
 }
 

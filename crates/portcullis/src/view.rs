@@ -29,6 +29,24 @@ impl View {
     }
 }
 
+impl View {
+    /// How old the keys are that tokens are verified with, and whether new ones can be had.
+    fn issuer_keys(&self, exposition: &mut Exposition) {
+        let wall = self.gateway.world().clock().now().wall;
+        for named in &self.gateway.snapshot().authenticators {
+            let Some(keys) = named.authenticator.issuer_keys() else { continue };
+            let name = &*named.name;
+            exposition.gauge(Metric::AuthKeys, &[name], keys.count as f64);
+            if let Some(given) = keys.given {
+                let age = wall.saturating_sub(given).as_secs_f64();
+                exposition.gauge(Metric::AuthKeysAge, &[name], age);
+            }
+            exposition.count(Metric::AuthKeysFetches, &[name, "ok"], keys.fetched);
+            exposition.count(Metric::AuthKeysFetches, &[name, "failed"], keys.failed);
+        }
+    }
+}
+
 impl portcullis_admin::View for View {
     fn ready(&self) -> (bool, Value) {
         let draining = self.draining.load(Relaxed);
@@ -73,6 +91,7 @@ impl portcullis_admin::View for View {
                 exposition.count(Metric::EndpointTransitions, &labels, endpoint.transitions());
             }
         }
+        self.issuer_keys(&mut exposition);
         // One table counts for all limits.
         let counted = self.grantor.stats();
         exposition.gauge(Metric::LimitKeys, &["(all)"], counted.keys as f64);

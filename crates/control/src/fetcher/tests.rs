@@ -85,7 +85,7 @@ async fn an_answer_is_taken_whole_from_where_it_was_asked_for_or_not_at_all() {
     server.says("200 OK", &"x".repeat(most + 1));
     assert_eq!(ask(get()).await, "URL: length limit exceeded");
     server.answer.lock().unwrap().clear();
-    let fetch = Fetch { timeout: std::time::Duration::from_millis(1), ..get() };
+    let fetch = Fetch { timeout: Duration::from_millis(1), ..get() };
     assert_eq!(ask(fetch).await, "URL: no answer in time");
     for url in ["file:///etc/passwd", "ftp://127.0.0.1/", "keys"] {
         assert!(fetcher(None).fetch(Fetch::get(url)).await.is_err(), "{url}");
@@ -113,6 +113,10 @@ async fn only_a_good_answer_takes_the_last_good_ones_place() {
         server.says(head, body);
         assert_eq!(ask().await, "stale 200 good 2", "{head} {body}");
     }
+    let fetch = Fetch { keep_last_good: Some(good), ..Fetch::get(&server.url) };
+    let fields = fetcher.fetch(fetch).await.unwrap().fields;
+    let age = fields.iter().find(|(name, _)| &**name == "age").unwrap();
+    assert!(str::from_utf8(&age.1).unwrap().parse::<u64>().is_ok(), "{age:?}");
 }
 
 /// Gives every connection, with its number, to `serve`.
@@ -305,7 +309,7 @@ async fn requests_under_way_to_one_destination_are_bounded() {
     })
     .await;
     let (fetcher, url) = (fetcher(None), format!("http://{authority}/"));
-    let patient = || Fetch { timeout: std::time::Duration::from_secs(600), ..Fetch::get(&url) };
+    let patient = || Fetch { timeout: Duration::from_secs(600), ..Fetch::get(&url) };
     let waiting: Vec<_> = (0..1100).map(|_| fetcher.fetch(patient())).collect();
     let one_more = shown(fetcher.fetch(patient()).await, &url);
     assert_eq!(one_more, "URL: too many requests wait for it already");

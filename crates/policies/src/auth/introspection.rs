@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::auth::{Authenticator, Presented, Verify};
+use portcullis_core::auth::{Authenticator, IssuerKeys, Presented, Verify};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{
     Exchange, Identity, Known, Now, Problem, RequestHead, Services, Span, codes,
@@ -304,6 +304,10 @@ impl Authenticator for Compiled {
         request.fields.remove_if(|known, _, value| {
             known == Known::Authorization && after_scheme(value, SCHEME).is_some()
         });
+    }
+
+    fn issuer_keys(&self) -> Option<IssuerKeys> {
+        self.signed.as_ref().and_then(SignedAnswers::standing)
     }
 
     fn upkeep<'a>(&'a self, services: &'a dyn Services) -> Option<LocalFuture<'a, Duration>> {

@@ -18,7 +18,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::auth::{Authenticator, Presented, Verify};
+use portcullis_core::auth::{Authenticator, IssuerKeys, Presented, Verify};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Identity, Now, Problem, RequestHead, Services, codes};
 
@@ -261,6 +261,10 @@ impl Authenticator for Compiled {
 
     fn secret_parameters(&self) -> &[Box<str>] {
         self.places.parameters()
+    }
+
+    fn issuer_keys(&self) -> Option<IssuerKeys> {
+        self.keys.standing()
     }
 
     fn upkeep<'a>(&'a self, services: &'a dyn Services) -> Option<LocalFuture<'a, Duration>> {

@@ -22,7 +22,9 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::auth::{Accepted, Authenticator, Denied, Own, Presented, Verified, Verify};
+use portcullis_core::auth::{
+    Accepted, Authenticator, Denied, IssuerKeys, Own, Presented, Verified, Verify,
+};
 use portcullis_core::services::LocalFuture;
 use portcullis_core::{Exchange, Identity, Problem, RequestHead, Services, codes};
 use serde::Serialize;
@@ -285,6 +287,10 @@ impl Authenticator for Compiled {
         } else {
             Box::pin(self.begin(exchange, services))
         }
+    }
+
+    fn issuer_keys(&self) -> Option<IssuerKeys> {
+        self.id_tokens.standing()
     }
 
     fn upkeep<'a>(&'a self, services: &'a dyn Services) -> Option<LocalFuture<'a, Duration>> {

@@ -137,17 +137,30 @@ impl Signer {
         self.sign_both(&json!({ "alg": algorithm, "kid": self.kid }), claims)
     }
 
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// With a header and claims that may be any text.
+    pub(crate) fn sign_under(&self, header: &str, claims: &str) -> String {
+        self.sign_with(self.algorithm, header, claims)
+    }
+
     /// With a header that may say anything.
     pub(crate) fn sign(&self, header: &Value, claims: &Value) -> String {
         self.sign_both(header, &claims.to_string())
     }
 
     fn sign_both(&self, header: &Value, claims: &str) -> String {
-        let message = format!("{}.{}", encode(header.to_string()), encode(claims));
         let algorithm = match header["alg"] == "PS256" {
             true => Algorithm::PS256,
             false => self.algorithm,
         };
+        self.sign_with(algorithm, &header.to_string(), claims)
+    }
+
+    fn sign_with(&self, algorithm: Algorithm, header: &str, claims: &str) -> String {
+        let message = format!("{}.{}", encode(header), encode(claims));
         let signature =
             jsonwebtoken::crypto::sign(message.as_bytes(), &self.secret, algorithm).unwrap();
         format!("{message}.{signature}")

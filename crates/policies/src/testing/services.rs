@@ -140,7 +140,11 @@ impl Services for Scripted {
             let good = |body: String, stale| Fetched {
                 status: StatusCode::OK,
                 content_type: None,
-                fields: Vec::new(),
+                // As the fetcher says of what it has kept.
+                fields: match stale {
+                    true => vec![("age".into(), (*b"5000").into())],
+                    false => Vec::new(),
+                },
                 body: Bytes::from(body),
                 stale,
             };

@@ -128,6 +128,12 @@ metrics! {
         "Keys that a limit remembers.";
     LimitKeysEvicted = Counter "portcullis_limit_keys_evicted" "" ["limit"]
         "Keys forgotten early because keys_max was reached.";
+    AuthKeys = Gauge "portcullis_auth_keys" "" ["auth"]
+        "Keys fetched from an issuer that can verify; 0 before the first have come.";
+    AuthKeysAge = Gauge "portcullis_auth_keys_age_seconds" "seconds" ["auth"]
+        "Since the issuer last gave its keys, also when they come from the disk.";
+    AuthKeysFetches = Counter "portcullis_auth_keys_fetches" "" ["auth", "result"]
+        "Fetches of an issuer's keys that brought them (ok) or did not (failed).";
     Deadlines = Counter "portcullis_deadlines" "" ["kind"]
         "Deadlines that passed.";
     Bounds = Counter "portcullis_bounds" "" ["bound"]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Validation, decode};
+use portcullis_core::auth::IssuerKeys;
 use portcullis_core::carry::Carry;
 use portcullis_core::{Identity, Services};
 use serde::Deserialize;
@@ -83,6 +84,10 @@ impl SignedAnswers {
             Keys::remote(location, ca.cloned(), REFRESH_EVERY)
         });
         Self { issuer: issuer.into(), client_id: client_id.into(), keys }
+    }
+
+    pub(in crate::auth) fn standing(&self) -> Option<IssuerKeys> {
+        self.keys.standing()
     }
 
     pub(in crate::auth) async fn upkeep(&self, services: &dyn Services) -> Duration {

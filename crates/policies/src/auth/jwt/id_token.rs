@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{self, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
+use portcullis_core::auth::IssuerKeys;
 use portcullis_core::carry::Carry;
 use portcullis_core::{Identity, Services};
 use serde_json::Value;
@@ -211,6 +212,10 @@ impl IdTokens {
     pub(in crate::auth) fn lifetime(token: &str, now: Duration) -> Option<Duration> {
         let expires = read(token)?.get("exp").and_then(super::token::seconds)?;
         Some(expires.saturating_sub(now))
+    }
+
+    pub(in crate::auth) fn standing(&self) -> Option<IssuerKeys> {
+        self.keys.standing()
     }
 
     pub(in crate::auth) async fn upkeep(&self, services: &dyn Services) -> Duration {

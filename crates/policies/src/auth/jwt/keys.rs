@@ -61,11 +61,30 @@ impl KeySet {
             return Err(format!("{} keys, at most {KEYS_MAX} are read", keys.len()));
         }
         let found = keys.len();
-        let keys: Vec<_> = keys.into_iter().filter_map(read).collect();
+        let keys: Vec<_> = keys.into_iter().filter_map(|key| read(key).ok()).collect();
         match keys.is_empty() {
             true => Err(format!("none of {found} keys can verify a signature")),
             false => Ok(Self { version, keys }),
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// [`Self::parse`] for the operator's own file: what is in it is meant, so a key that is weak
+    /// or contradicts itself is an error, not left out.
+    pub(super) fn parse_own(json: &[u8]) -> Result<Self, String> {
+        let set = Self::parse(json, 1)?;
+        let Document { keys } =
+            serde_json::from_slice(json).map_err(|error| format!("not a JSON key set: {error}"))?;
+        for (at, key) in keys.into_iter().enumerate() {
+            let kid = key.get("kid").and_then(Value::as_str).map(|kid| format!(" (`{kid}`)"));
+            if let Err(Unfit::Bad(reason)) = read(key) {
+                return Err(format!("key {}{}: {reason}", at + 1, kid.unwrap_or_default()));
+            }
+        }
+        Ok(set)
     }
 
     pub(super) fn knows(&self, kid: &str) -> bool {
@@ -88,54 +107,75 @@ fn significant(number: &[u8]) -> &[u8] {
     &number[number.iter().take_while(|byte| **byte == 0).count()..]
 }
 
-fn read(jwk: Value) -> Option<VerifyingKey> {
-    let jwk = Jwk::deserialize(jwk).ok()?;
-    if jwk.usage.is_some_and(|usage| usage != "sig") {
-        return None;
+/// Why a key verifies nothing.
+enum Unfit {
+    /// It is for something else, or of a kind that is not known here (RFC 7517 §5).
+    Elsewhere,
+    Bad(&'static str),
+}
+
+fn read(jwk: Value) -> Result<VerifyingKey, Unfit> {
+    let jwk = Jwk::deserialize(jwk).map_err(|_| Unfit::Bad("not a JSON Web Key"))?;
+    if jwk.usage.as_ref().is_some_and(|usage| usage != "sig") {
+        return Err(Unfit::Elsewhere);
     }
-    if jwk.key_ops.is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
-        return None;
+    if jwk.key_ops.as_ref().is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
+        return Err(Unfit::Elsewhere);
     }
     let (mut algorithms, key) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => {
-            let n = URL_SAFE_NO_PAD.decode(jwk.n?.trim_end_matches('=')).ok()?;
-            let e = URL_SAFE_NO_PAD.decode(jwk.e?.trim_end_matches('=')).ok()?;
-            if significant(&n).len() < RSA_BYTES_MIN {
-                return None;
-            }
-            // RFC 8017 §3.1: odd and at least 3. With 1 everybody can sign.
-            if e.last().is_none_or(|last| last % 2 == 0) || significant(&e) == [1] {
-                return None;
-            }
-            let key = DecodingKey::from_rsa_raw_components(&n, &e);
-            (
-                vec![
-                    Algorithm::RS256,
-                    Algorithm::RS384,
-                    Algorithm::RS512,
-                    Algorithm::PS256,
-                    Algorithm::PS384,
-                    Algorithm::PS512,
-                ],
-                key,
-            )
-        }
+        ("RSA", _) => rsa(&jwk)?,
         ("EC", Some(curve @ ("P-256" | "P-384"))) => {
             let algorithm = if curve == "P-256" { Algorithm::ES256 } else { Algorithm::ES384 };
-            let key = DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?;
-            (vec![algorithm], key)
+            let key = match (&jwk.x, &jwk.y) {
+                (Some(x), Some(y)) => DecodingKey::from_ec_components(x, y).ok(),
+                _ => None,
+            };
+            (vec![algorithm], key.ok_or(Unfit::Bad("no point of its curve"))?)
         }
         ("OKP", Some("Ed25519")) => {
-            (vec![Algorithm::EdDSA], DecodingKey::from_ed_components(&jwk.x?).ok()?)
+            let key = jwk.x.as_ref().and_then(|x| DecodingKey::from_ed_components(x).ok());
+            (vec![Algorithm::EdDSA], key.ok_or(Unfit::Bad("no point of its curve"))?)
         }
-        _ => return None,
+        ("oct", _) => return Err(Unfit::Bad("a shared secret, and those are not accepted")),
+        // Whether or not its curve is known: it says that it is for what another curve is for.
+        _ if jwk.alg.as_deref().is_some_and(|alg| alg.parse::<Algorithm>().is_ok()) => {
+            return Err(Unfit::Bad("its `alg` is not for a key of this kind"));
+        }
+        _ => return Err(Unfit::Elsewhere),
     };
     if let Some(name) = jwk.alg {
         // RFC 9864 names the curve.
         let only = if name == "Ed25519" { "EdDSA" } else { &name };
-        let only: Algorithm = only.parse().ok()?;
+        let Ok(only) = only.parse::<Algorithm>() else { return Err(Unfit::Elsewhere) };
         algorithms.retain(|algorithm| *algorithm == only);
     }
     let pinned = algorithms.len() == 1;
-    (!algorithms.is_empty()).then_some(VerifyingKey { kid: jwk.kid, algorithms, pinned, key })
+    match algorithms.is_empty() {
+        true => Err(Unfit::Bad("its `alg` is not for a key of this kind")),
+        false => Ok(VerifyingKey { kid: jwk.kid, algorithms, pinned, key }),
+    }
+}
+
+fn rsa(jwk: &Jwk) -> Result<(Vec<Algorithm>, DecodingKey), Unfit> {
+    let number = |text: &Option<String>| {
+        let text = text.as_ref().map(|text| text.trim_end_matches('=')).unwrap_or_default();
+        URL_SAFE_NO_PAD.decode(text).map_err(|_| Unfit::Bad("`n` or `e` is not base64url"))
+    };
+    let (n, e) = (number(&jwk.n)?, number(&jwk.e)?);
+    if significant(&n).len() < RSA_BYTES_MIN {
+        return Err(Unfit::Bad("an RSA key of fewer than 2048 bits"));
+    }
+    // RFC 8017 §3.1: odd and at least 3. With 1 everybody can sign.
+    if e.last().is_none_or(|last| last % 2 == 0) || significant(&e) == [1] {
+        return Err(Unfit::Bad("an RSA key whose exponent is even or less than 3"));
+    }
+    let algorithms = vec![
+        Algorithm::RS256,
+        Algorithm::RS384,
+        Algorithm::RS512,
+        Algorithm::PS256,
+        Algorithm::PS384,
+        Algorithm::PS512,
+    ];
+    Ok((algorithms, DecodingKey::from_rsa_raw_components(&n, &e)))
 }

@@ -7,7 +7,7 @@ use portcullis_core::auth::Authenticator;
 use portcullis_core::decode::{OneOrMany, Spanned};
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::{AuthConfig, Compile, Site};
-use portcullis_core::units::{Duration, PositiveDuration, Size};
+use portcullis_core::units::{Duration, DurationOrOff, PositiveDuration, Size};
 use schemars::JsonSchema;
 
 use super::forms::{Binding, Claim, Names, RequiredClaims, Signature, TokenPlace};
@@ -26,6 +26,8 @@ const CLOCK_SKEW_MAX: Time = Time::from_secs(60);
 /// Longer than clocks that are kept in step ever differ.
 const CLOCK_SKEW_SHORT: std::time::Duration = std::time::Duration::from_secs(30);
 const REFRESH_MIN: Time = Time::from_secs(60);
+/// Shorter, and a restart of the issuer would be an outage of the gateway.
+const KEYS_MAX_AGE_MIN: Time = Time::from_secs(3600);
 /// A head may be 64 KiB.
 const TOKEN_BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=64 << 10;
 
@@ -94,6 +96,10 @@ pub(crate) struct Jwt {
     /// id makes the gateway fetch them at once, at most once a minute. Default: `10m`.
     #[serde(default = "default_refresh")]
     refresh: PositiveDuration,
+    /// For how long keys are used that the issuer does not give again, because it does not answer;
+    /// at least `1h`. After that, tokens get 503 until it does. Default: `off`, for any time.
+    #[serde(default = "default_keys_max_age")]
+    keys_max_age: DurationOrOff,
     /// The claim with the client's name: `claim:NAME`, or a dotted path to it. Default:
     /// `client_id`, else `azp`, else `sub`.
     #[serde(default)]
@@ -113,6 +119,10 @@ fn default_clock_skew() -> Duration {
 
 fn default_token_max() -> Size {
     Size(TOKEN_BYTES_MAX as u64)
+}
+
+fn default_keys_max_age() -> DurationOrOff {
+    DurationOrOff::OFF
 }
 
 fn default_refresh() -> PositiveDuration {
@@ -153,7 +163,7 @@ impl AuthConfig for Jwt {
         rules.revoked = revoked.unwrap_or_default();
         let secret = Secret::of(with.carry);
         // Whatever decides which key verifies, and what a verified token is taken for.
-        let of_keys = (&self.issuer.value, &source, &ca, self.refresh.0);
+        let of_keys = (&self.issuer.value, &source, &ca, self.refresh.0, self.keys_max_age);
         let settings = (
             of_keys,
             &self.audience,
@@ -167,11 +177,12 @@ impl AuthConfig for Jwt {
         let keys = match &source {
             Source::File(text) => {
                 let set =
-                    KeySet::parse(text, 1).map_err(|reason| self.unusable(&reason, site, with));
+                    KeySet::parse_own(text).map_err(|reason| self.unusable(&reason, site, with));
                 Arc::new(Keys::fixed(set.ok()?))
             }
             Source::Remote(location) => with.carry.keep("jwt-keys", site.owner, &of_keys, || {
-                Keys::remote(location.clone(), ca.clone(), self.refresh.0)
+                let keys = Keys::remote(location.clone(), ca.clone(), self.refresh.0);
+                keys.with_age_max(self.keys_max_age.0)
             }),
         };
         Some(Arc::new(Compiled {
@@ -211,6 +222,9 @@ impl Jwt {
         }
         if self.typ.as_ref().is_some_and(|typ| typ.is_empty()) {
             error("typ", "must not be empty");
+        }
+        if self.keys_max_age.0.is_some_and(|age| age < KEYS_MAX_AGE_MIN) {
+            error("keys_max_age", "at least `1h`, or `off`");
         }
         if self.issuer.is_empty() {
             error("issuer", "must not be empty");

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use portcullis_core::services::Fetch;
+use portcullis_core::auth::IssuerKeys;
+use portcullis_core::services::{self, Fetch};
 use portcullis_core::{Now, Services};
 
 use super::keys::KeySet;
@@ -50,6 +51,8 @@ pub(super) struct Keys {
     location: Location,
     ca: Option<Arc<[u8]>>,
     refresh_every: Duration,
+    /// For how long keys are good that the issuer does not give again.
+    age_max: Option<Duration>,
     /// That of the current set, for a look without the lock; 0 before the first.
     version: AtomicU64,
     /// One fetch at a time; ends with why the issuer itself did not give its keys. Its lock is
@@ -71,6 +74,11 @@ struct State {
     due: Duration,
     /// Fetches of upkeep that failed in a row.
     failures: u32,
+    /// When the issuer gave the current set last, since 1970.
+    given: Option<Duration>,
+    /// Fetches by how they ended, since the start.
+    fetched: u64,
+    failed: u64,
 }
 
 impl Keys {
@@ -81,6 +89,7 @@ impl Keys {
             location: Location::File,
             ca: None,
             refresh_every: Duration::MAX,
+            age_max: None,
             version,
             flight: Flight::default(),
             state: Mutex::new(state),
@@ -96,10 +105,16 @@ impl Keys {
             location,
             ca,
             refresh_every,
+            age_max: None,
             version: AtomicU64::new(0),
             flight: Flight::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// Keys that the issuer has not given for so long are used no longer.
+    pub(super) fn with_age_max(self, age_max: Option<Duration>) -> Self {
+        Self { age_max, ..self }
     }
 
     pub(super) fn can_be_fetched(&self) -> bool {
@@ -112,6 +127,14 @@ impl Keys {
 
     pub(super) fn current(&self) -> Option<Arc<KeySet>> {
         self.lock().set.clone()
+    }
+
+    /// For the metrics; `None` where nothing is fetched.
+    pub(super) fn standing(&self) -> Option<IssuerKeys> {
+        let state = self.lock();
+        let count = state.set.as_ref().map_or(0, |set| set.len());
+        let State { given, fetched, failed, .. } = *state;
+        self.can_be_fetched().then_some(IssuerKeys { count, given, fetched, failed })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,6 +177,7 @@ impl Keys {
 
     /// Work in the background; returns when to look again.
     pub(super) async fn upkeep(&self, services: &dyn Services) -> Duration {
+        self.forget_old(services.now().wall);
         let now = services.now().mono;
         let due = self.lock().due;
         // A fetch that nobody was left to end is made up for.
@@ -175,12 +199,30 @@ impl Keys {
         wait.clamp(RETRY_FIRST, LOOK_EVERY)
     }
 
+    /// Without keys nobody is let in, so tokens that were verified with these go with them.
+    fn forget_old(&self, wall: Duration) {
+        let mut state = self.lock();
+        if state.set.is_some() && self.is_too_old(state.given, wall) {
+            state.set = None;
+            self.version.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn is_too_old(&self, given: Option<Duration>, wall: Duration) -> bool {
+        let Some(age_max) = self.age_max else { return false };
+        // What says nothing of its age may be of any.
+        given.is_none_or(|given| wall.saturating_sub(given) > age_max)
+    }
+
     /// Takes what was fetched into use.
     fn take(&self, fetched: Result<Fetched, String>, now: Now) -> Result<(), String> {
         let mut state = self.lock();
-        let outcome = fetched.and_then(|fetched| self.install(&mut state, &fetched));
+        let outcome = fetched.and_then(|fetched| self.install(&mut state, &fetched, now));
         if outcome.is_ok() {
             state.due = now.mono + self.refresh_every;
+            state.fetched += 1;
+        } else {
+            state.failed += 1;
         }
         state.failure = outcome.clone().err();
         outcome
@@ -216,7 +258,11 @@ impl Keys {
         };
         let answer = services.fetch(fetch).await.map_err(|error| error.to_string())?;
         match answer.status {
-            StatusCode::OK => Ok(Fetched { text: answer.body.to_vec(), stale: answer.stale }),
+            StatusCode::OK => {
+                let text = answer.body.to_vec();
+                let age = if answer.stale { age(&answer) } else { Some(Duration::ZERO) };
+                Ok(Fetched { text, stale: answer.stale, age })
+            }
             status => Err(format!("{url} answers {}", status.as_u16())),
         }
     }
@@ -225,12 +271,22 @@ impl Keys {
 struct Fetched {
     text: Vec<u8>,
     stale: bool,
+    /// Since the issuer gave it.
+    age: Option<Duration>,
+}
+
+/// What an answer from the disk says of itself.
+fn age(answer: &services::Fetched) -> Option<Duration> {
+    let (_, value) = answer.fields.iter().find(|(name, _)| &**name == "age")?;
+    str::from_utf8(value).ok()?.parse().ok().map(Duration::from_secs)
 }
 
 impl Keys {
-    fn install(&self, state: &mut State, fetched: &Fetched) -> Result<(), String> {
+    fn install(&self, state: &mut State, fetched: &Fetched, now: Now) -> Result<(), String> {
         // What was kept from before is better than nothing, and not better than what we have.
-        if !fetched.stale || state.set.is_none() {
+        let given = fetched.age.map(|age| now.wall.saturating_sub(age));
+        let too_old = fetched.stale && self.is_too_old(given, now.wall);
+        if !fetched.stale || (state.set.is_none() && !too_old) {
             let mut hasher = DefaultHasher::new();
             fetched.text.hash(&mut hasher);
             let content = hasher.finish();
@@ -240,8 +296,12 @@ impl Keys {
                 state.content = content;
                 self.version.store(version, Ordering::Release);
             }
+            state.given = given;
         }
         match fetched.stale {
+            true if state.set.is_none() => {
+                Err("the issuer does not answer; its last keys are too old".to_owned())
+            }
             true => Err("the issuer does not answer; its last keys are in use".to_owned()),
             false => Ok(()),
         }

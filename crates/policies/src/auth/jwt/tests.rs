@@ -3,6 +3,7 @@ use portcullis_core::auth::Authenticator;
 use serde_json::{Value, json};
 
 mod demanded;
+mod forged;
 mod places;
 
 use super::*;
@@ -227,21 +228,32 @@ fn keys_that_cannot_verify_are_left_out() {
         jwk[name] = value;
         let text = json!({ "keys": [jwk, Signer::new("k2", Kind::Es256).jwk()] }).to_string();
         let world = World::default().file("jwks.json", text);
-        let auth = world.auth("jwt", FILE);
+        let auth = match world.try_auth("jwt", FILE) {
+            Ok(auth) => auth,
+            Err(errors) => return errors,
+        };
         let token = signer.token(&claims(&json!({})));
         let seen = world.verify(&*auth, &request(&token)).replace('\n', " ");
         detail(&seen).to_owned()
     };
     let gone = "no key with the token's key id";
+    let contradicts =
+        "error unusable-keys at jwt.jwks: key 1 (`k1`): its `alg` is not for a key of this kind";
     for (name, value, expected) in [
         ("use", json!("sig"), "idp/alice"),
         ("use", json!("enc"), gone),
         ("key_ops", json!(["verify"]), "idp/alice"),
         ("key_ops", json!(["encrypt"]), gone),
         ("alg", json!("ES256"), "idp/alice"),
-        ("alg", json!("ES384"), gone),
-        ("alg", json!("HS256"), gone),
-        ("kty", json!("oct"), gone),
+        ("alg", json!("ECDH-ES"), gone),
+        ("alg", json!("ES384"), contradicts),
+        ("alg", json!("HS256"), contradicts),
+        (
+            "kty",
+            json!("oct"),
+            "error unusable-keys at jwt.jwks: key 1 (`k1`): a shared secret, and those are not accepted",
+        ),
+        ("kid", json!(7), "error unusable-keys at jwt.jwks: key 1: not a JSON Web Key"),
         ("crv", json!("secp256k1"), gone),
         ("crv", json!("P-384"), "the key is not for the token's algorithm"),
         ("x", json!("AAAA"), "the signature is not good"),
@@ -400,6 +412,24 @@ fn weak_rsa_keys_are_left_out() {
     for e in ["AQ", "Ag", "AA", ""] {
         assert_eq!(verdict("e", e), unusable, "e = {e}");
     }
+    // Nor beside a good one, in a file that the operator has written.
+    let beside = |name: &str, value: &str| {
+        let mut jwk = signer.jwk();
+        jwk[name] = value.into();
+        let keys = json!({ "keys": [Signer::new("k2", Kind::Es256).jwk(), jwk] }).to_string();
+        World::default().file("jwks.json", keys).try_auth("jwt", FILE).map(|_| ()).unwrap_err()
+    };
+    let begin = "error unusable-keys at jwt.jwks: key 2 (`k1`): an RSA key";
+    assert_eq!(beside("n", &n[..172]), format!("{begin} of fewer than 2048 bits"));
+    assert_eq!(beside("e", "AQ"), format!("{begin} whose exponent is even or less than 3"));
+    let mut curve = Signer::new("k1", Kind::Es256).jwk();
+    curve["crv"] = "secp256k1".into();
+    curve["alg"] = "ES256".into();
+    let keys = json!({ "keys": [signer.jwk(), curve] }).to_string();
+    let world = World::default().file("jwks.json", keys);
+    let expected =
+        "error unusable-keys at jwt.jwks: key 2 (`k1`): its `alg` is not for a key of this kind";
+    assert_eq!(world.try_auth("jwt", FILE).map(|_| ()).unwrap_err(), expected);
 }
 
 #[test]

@@ -193,6 +193,98 @@ fn an_issuer_that_is_away_keeps_its_keys() {
     }
 }
 
+/// RFC 7517 §5: an issuer may publish what is not for us; what is weak is never used.
+#[test]
+fn what_an_issuer_publishes_beside_good_keys_is_left_out() {
+    let (good, weak) = (Signer::new("k1", Kind::Es256), Signer::new("k2", Kind::Rsa));
+    let remote = Remote::new(&[&good]);
+    let mut key = weak.jwk();
+    key["e"] = "AQ".into();
+    let set = json!({ "keys": [key, good.jwk(), { "kty": "oct", "k": "AAAA" }, { "kty": "new" }] });
+    remote.world.services.answer(JWKS, Answer::Body(set.to_string()));
+    remote.upkeep();
+    assert_eq!(remote.verify(&token(&good, "a")), "idp/a");
+    assert!(remote.verify(&token(&weak, "b")).starts_with("401"));
+    assert_eq!(standing(&remote).0, 1);
+}
+
+/// JW-20: where the operator says for how long.
+#[test]
+fn old_keys_are_used_for_a_time_that_may_be_bounded() {
+    let signer = Signer::new("k1", Kind::Es256);
+    let mut remote = Remote::new(&[&signer]);
+    let bounded = REMOTE.replace(" }", ", keys_max_age: 2h }");
+    remote.auth = remote.world.auth("jwt", &bounded);
+    remote.upkeep();
+    let known = token(&signer, "a");
+    assert_eq!(remote.verify(&known), "idp/a");
+    remote.world.services.answer(JWKS, Answer::Down);
+    remote.pass(7200);
+    remote.upkeep();
+    assert_eq!(remote.verify(&known), "idp/a");
+    remote.pass(1);
+    remote.upkeep();
+    assert!(remote.verify(&known).starts_with("503 keys-unavailable"), "remembered, and gone");
+    assert_eq!(standing(&remote).0, 0);
+    // From the disk they are 5000 seconds old, and then too old.
+    remote.world.services.answer(JWKS, Answer::Stale(jwks(&[&signer])));
+    remote.pass(60);
+    remote.upkeep();
+    assert_eq!(remote.verify(&known), "idp/a");
+    let hour = REMOTE.replace(" }", ", keys_max_age: 1h }");
+    remote.auth = remote.world.auth("jwt", &hour);
+    remote.upkeep();
+    let seen = remote.verify(&known);
+    assert!(seen.contains("its last keys are too old"), "{seen}");
+    remote.publish(&[&signer]);
+    remote.pass(60);
+    assert_eq!(remote.verify(&known), "idp/a");
+    let short = REMOTE.replace(" }", ", keys_max_age: 59m }");
+    let expected = "error out-of-range at jwt.keys_max_age: at least `1h`, or `off`";
+    assert_eq!(remote.world.try_auth("jwt", &short).map(|_| ()).unwrap_err(), expected);
+}
+
+/// `(keys, their age in seconds, fetches, failed ones)`.
+fn standing(remote: &Remote) -> (usize, Option<u64>, u64, u64) {
+    let keys = remote.auth.issuer_keys().unwrap();
+    let wall = remote.world.services.now.get().wall;
+    (keys.count, keys.given.map(|given| (wall - given).as_secs()), keys.fetched, keys.failed)
+}
+
+#[test]
+fn how_old_the_keys_are_and_how_often_they_were_asked_for() {
+    let (one, two) = (Signer::new("k1", Kind::Es256), Signer::new("k2", Kind::Es256));
+    let remote = Remote::new(&[&one]);
+    assert_eq!(standing(&remote), (0, None, 0, 0));
+    remote.upkeep();
+    remote.pass(600);
+    assert_eq!(standing(&remote), (1, Some(600), 1, 0));
+    remote.upkeep();
+    assert_eq!(standing(&remote), (1, Some(0), 2, 0), "the same keys, given again");
+    // Away: they grow old, whether or not the disk has them too.
+    remote.world.services.answer(JWKS, Answer::Down);
+    remote.pass(600);
+    remote.upkeep();
+    remote.world.services.answer(JWKS, Answer::Stale(jwks(&[&one])));
+    remote.pass(600);
+    remote.upkeep();
+    assert_eq!(standing(&remote), (1, Some(1200), 2, 2));
+    remote.publish(&[&one, &two]);
+    remote.pass(600);
+    remote.upkeep();
+    assert_eq!(standing(&remote), (2, Some(0), 3, 2));
+    // After a restart they are as old as the file is.
+    let remote = Remote::new(&[]);
+    remote.world.services.answer(JWKS, Answer::Stale(jwks(&[&one])));
+    remote.upkeep();
+    assert_eq!(standing(&remote), (1, Some(5000), 0, 1));
+    remote.pass(60);
+    assert_eq!(standing(&remote).1, Some(5060));
+    let fixed = World::default().file("k", jwks(&[&one]));
+    let settings = REMOTE.replace(" }", ", jwks: \"file:k\" }");
+    assert_eq!(fixed.auth("jwt", &settings).issuer_keys(), None);
+}
+
 /// After a restart with the issuer away, the keys that were kept on disk verify what they can.
 #[test]
 fn keys_from_the_disk_are_better_than_none() {
