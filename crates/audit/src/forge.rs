@@ -6,18 +6,20 @@
 //! together nobody would find.
 
 mod api_keys;
+mod basic;
 pub(crate) mod clients;
 mod forward;
 mod introspection;
 mod jwt;
 mod keys;
 mod mtls;
+mod oidc;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::Config;
@@ -34,10 +36,12 @@ use crate::world::{Page, json as page};
 /// are not covered, which is a failure.
 const FORGERS: &[(&str, Forge)] = &[
     ("api_keys", api_keys::forge),
+    ("basic", basic::forge),
     ("forward", forward::forge),
     ("introspection", introspection::forge),
     ("jwt", jwt::forge),
     ("mtls", mtls::forge),
+    ("oidc", oidc::forge),
 ];
 
 /// What a bad credential is bad by.
@@ -47,15 +51,17 @@ pub(crate) struct Bad {
     pub(crate) kind: &'static str,
     /// What exactly, where a kind has several.
     pub(crate) detail: String,
+    /// With which methods it is bad. Default: with all.
+    pub(crate) methods: Option<&'static [&'static str]>,
 }
 
 impl Bad {
     pub(crate) fn new(kind: &'static str) -> Self {
-        Self { kind, detail: String::new() }
+        Self::of(kind, "")
     }
 
     pub(crate) fn of(kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), methods: None }
     }
 }
 
@@ -103,13 +109,16 @@ pub(crate) struct Credential {
     pub(crate) apply: Apply,
     /// What it is on the connections of each listener, where that matters.
     pub(crate) by_listener: ByListener,
+    /// Without TLS it has to come from this machine.
+    pub(crate) near: bool,
     /// Texts of which none may reach a backend.
     pub(crate) secrets: Vec<String>,
 }
 
 impl Credential {
     pub(crate) fn new(apply: impl Fn(&mut Draft) + Send + Sync + 'static) -> Self {
-        Self { apply: Arc::new(apply), by_listener: HashMap::new(), secrets: Vec::new() }
+        let (by_listener, secrets) = (HashMap::new(), Vec::new());
+        Self { apply: Arc::new(apply), by_listener, near: false, secrets }
     }
 
     /// In one field of the head.
@@ -134,6 +143,7 @@ impl Credential {
         Self {
             apply: Arc::new(apply),
             by_listener: self.by_listener.clone(),
+            near: self.near || other.near,
             secrets: self.secrets.iter().chain(&other.secrets).cloned().collect(),
         }
     }
@@ -144,13 +154,37 @@ pub(crate) struct Forged {
     pub(crate) good: Credential,
     pub(crate) caller: Caller,
     pub(crate) bad: Vec<(Bad, Credential)>,
+    /// What has to be gone through before anything is presented.
+    pub(crate) logins: Vec<Login>,
     /// Fields beside the gateway's own that no client may tell a backend.
     pub(crate) spoofed: Vec<String>,
+}
+
+/// The session that a login comes to: what its cookie holds. Empty until then.
+#[derive(Clone, Default)]
+pub(crate) struct Session(pub(crate) Arc<Mutex<String>>);
+
+/// A login, from the first page to the session.
+pub(crate) struct Login {
+    /// The entry of `auth`.
+    pub(crate) entry: String,
+    /// What the provider has the browser bring, before a dot and the nonce.
+    pub(crate) code: String,
+    pub(crate) callback: String,
+    /// Where it is ended at once.
+    pub(crate) logout: Option<String>,
+    /// Without TLS it has to be from this machine.
+    pub(crate) near: bool,
+    /// Who wants the session.
+    pub(crate) session: Option<Session>,
+    /// Why there must not be one.
+    pub(crate) bad: Option<Bad>,
 }
 
 /// An entry of `auth`, as written.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'a> {
+    pub(crate) name: &'a str,
     pub(crate) settings: &'a Node,
     pub(crate) config: &'a Config,
 }
@@ -192,6 +226,8 @@ pub type ApiKey = (String, String);
 pub struct Makers {
     /// From randomness and an id.
     pub api_key: fn([u8; 32], &str) -> Option<ApiKey>,
+    /// The hash of a password, with a salt.
+    pub password: fn([u8; 16], &str) -> Option<String>,
 }
 
 /// What forgers have made: files, pages, certificates.

@@ -53,6 +53,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("identity-spoofed", "A backend was told what the client said of itself"),
     ("credential-forwarded", "A backend saw the credential"),
     ("path-not-canonical", "A backend got a path that others may read otherwise"),
+    ("logged-in", "A login came to a session that must not have"),
     ("unknown-arrival", "A backend got a request that the audit cannot place"),
 ];
 

@@ -13,6 +13,8 @@ mod certificates;
 mod draft;
 mod forge;
 mod judge;
+mod login;
+mod moment;
 mod mutate;
 mod needs;
 mod oracle;
@@ -29,7 +31,7 @@ use portcullis_core::registry::{Registry, Sources};
 
 pub use forge::{ApiKey, Makers};
 pub use judge::{CODES, Finding, Place};
-pub use report::{Gap, OpenRoute, Report, Routes};
+pub use report::{Gap, Remark, Report, Routes};
 pub use run::audit;
 
 /// What is under audit.

@@ -3,7 +3,9 @@
 //! What depends on more than the caller, as the time of day, is not here: whether a caller who has
 //! all of this gets through is for the oracle to say.
 
-use portcullis_config::{CertificateRule, Config, Require, Requirement, Route, Tenant};
+use portcullis_config::{CertificateRule, Config, InlineTest, Require, Requirement, Route, Tenant};
+use portcullis_core::node::{Node, Value as Written};
+use portcullis_snapshot::require::TimeRule;
 use serde_json::Value;
 
 /// Where roles are looked for, unless it is said.
@@ -20,6 +22,8 @@ pub(crate) struct Needs {
     pub(crate) tenant: Option<String>,
     /// Claims by their paths.
     pub(crate) claims: Vec<(String, Value)>,
+    /// Claims that somebody is known to pass with; which of them it takes nobody knows.
+    pub(crate) hints: Vec<(String, Value)>,
     /// Names of the client's certificate: `dns`, `uri`, `spiffe`, `subject` or `sha256`, and the
     /// name.
     pub(crate) certificate: Vec<(&'static str, String)>,
@@ -40,6 +44,11 @@ impl Needs {
             if is_for(set, method) {
                 needs.add(set);
             }
+        }
+        // What an expression asks for is seen in nobody but a caller of whom the operator says
+        // that it passes.
+        if sets(config, route).any(|set| set.when.is_some()) {
+            needs.hints = hints(config, route, method);
         }
         needs
     }
@@ -76,6 +85,11 @@ impl Needs {
         if let Some(rule) = &set.certificate {
             self.add_certificate(&rule.value);
         }
+    }
+
+    /// All claims, those that are only guessed first: what is required counts.
+    pub(crate) fn all_claims(&self) -> impl Iterator<Item = &(String, Value)> {
+        self.hints.iter().chain(&self.claims)
     }
 
     /// Adds values to a claim that is a list.
@@ -127,6 +141,10 @@ impl Needs {
             let path = &self.claims[at].0;
             let mut add = |detail: String, value: Option<Value>| {
                 let mut needs = self.clone();
+                // A guess must not give what is to be lacking.
+                needs
+                    .hints
+                    .retain(|(guess, _)| guess != path && !path.starts_with(&format!("{guess}.")));
                 match value {
                     Some(value) => needs.claims[at].1 = value,
                     None => drop(needs.claims.remove(at)),
@@ -154,11 +172,47 @@ fn sets<'a>(config: &'a Config, route: &'a Route) -> impl Iterator<Item = &'a Re
     written.flat_map(|require: &Require| require.0.iter().map(|set| &set.value))
 }
 
+/// The claims of a caller whom an inline test expects to get through with this method, or with any.
+fn hints(config: &Config, route: &Route, method: &str) -> Vec<(String, Value)> {
+    let passes = |test: &&InlineTest| {
+        test.expect.route.as_ref().is_some_and(|name| name.value == route.name)
+    };
+    let mut tests: Vec<&InlineTest> = config.tests.iter().filter(passes).collect();
+    tests.sort_by_key(|test| test.request.method != method);
+    let caller = tests.iter().find_map(|test| test.caller.as_ref());
+    let claims = caller.into_iter().flat_map(|caller| &caller.claims.0);
+    let claims = claims.map(|(key, node)| (key.name.clone(), plain(node)));
+    let roles = caller.map(|caller| &caller.roles).filter(|roles| !roles.is_empty());
+    claims.chain(roles.map(|roles| (ROLES.to_owned(), roles.clone().into()))).collect()
+}
+
+/// A value as JSON.
+pub(crate) fn plain(node: &Node) -> Value {
+    match &node.value {
+        Written::Null => Value::Null,
+        Written::Bool(value) => (*value).into(),
+        Written::Int(value) => (*value).into(),
+        Written::Float(value) => (*value).into(),
+        Written::Str(text) => text.as_str().into(),
+        Written::Seq(items) => items.iter().map(plain).collect(),
+        Written::Map(entries) => {
+            let fields = entries.iter().map(|(key, value)| (key.name.clone(), plain(value)));
+            Value::Object(fields.collect())
+        }
+    }
+}
+
 /// `HEAD` goes as `GET`.
 fn is_for(set: &Requirement, method: &str) -> bool {
     let method = if method == "HEAD" { "GET" } else { method };
     let methods = set.methods.as_ref().map(|methods| &methods.0);
     methods.is_none_or(|methods| methods.iter().any(|one| one.value.0 == method))
+}
+
+/// When callers may pass, whatever their method.
+pub(crate) fn times(config: &Config, route: &Route) -> Vec<TimeRule> {
+    let written = sets(config, route).filter_map(|set| set.time.as_ref());
+    written.map(|times| TimeRule::from(&times.value)).collect()
 }
 
 /// Every method that some set of requirements is for.

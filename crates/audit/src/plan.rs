@@ -71,9 +71,18 @@ pub(crate) struct Planned {
     pub(crate) probes: Vec<Probe>,
     /// What could not be planned: why the route is not covered.
     pub(crate) gaps: Vec<String>,
+    /// Why nobody gets through with good credentials of some entry: what they can say of a caller
+    /// is not what the route requires.
+    pub(crate) shut: Vec<String>,
 }
 
 impl Planned {
+    fn shut(&mut self, why: String) {
+        if !self.shut.contains(&why) {
+            self.shut.push(why);
+        }
+    }
+
     fn gap(&mut self, gap: String) {
         if !self.gaps.contains(&gap) {
             self.gaps.push(gap);
@@ -108,7 +117,7 @@ impl Kit {
         found.map_or(&self.otherwise, |(_, tools)| tools)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Tools> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Tools> {
         self.by_method.iter().map(|(_, tools)| tools).chain([&self.otherwise])
     }
 }
@@ -123,11 +132,18 @@ pub(crate) struct Planner {
     pub(crate) peers: Vec<IpAddr>,
     /// By the index of the route.
     pub(crate) kits: Vec<Kit>,
+    /// Why nobody can log in, by the index of the route.
+    pub(crate) login_gaps: HashMap<usize, Vec<String>>,
     /// Paths of public routes, by listener and host.
     pub(crate) open: HashMap<(u16, String), Vec<String>>,
 }
 
 impl Planner {
+    /// Whether a route takes credentials of this entry of `auth`.
+    pub(crate) fn takes(&self, index: usize, entry: &str) -> bool {
+        self.kits[index].otherwise.iter().any(|(name, _)| name == entry)
+    }
+
     /// Fills in where the public routes are.
     pub(crate) fn find_open(&mut self) {
         for (index, examples) in self.oracle.examples.iter().enumerate() {
@@ -180,10 +196,19 @@ impl Planner {
                 planned.gap(format!("`{name}`: {reason}"));
             }
         }
+        for gap in self.login_gaps.get(&index).into_iter().flatten() {
+            planned.gap(gap.clone());
+        }
         if self.quick {
             self.once(index, examples, &mut planned);
         } else {
             self.all(index, examples, &mut planned);
+        }
+        // Where somebody gets through, the route is no less proved for those who cannot.
+        let passes =
+            |probe: &Probe| matches!(probe.expect, Expect::Through(_) | Expect::Answered(_));
+        if !planned.probes.iter().any(passes) {
+            planned.gaps.append(&mut planned.shut);
         }
         planned
     }
@@ -237,8 +262,14 @@ impl Planner {
             turn += 1;
             &sites[turn % sites.len()]
         };
-        let entry = index % first.kit(method).count().max(1);
-        site().good(method, Some(entry), planned);
+        let entries = first.kit(method).count().max(1);
+        let entry = index % entries;
+        let before = planned.probes.len();
+        for turn in 0..entries {
+            if planned.probes.len() == before {
+                site().good(method, Some((index + turn) % entries), planned);
+            }
+        }
         for method in own.iter().skip(1).chain(&others) {
             if matches!(method.as_str(), "HEAD" | "OPTIONS" | "AUDIT") {
                 site().nothing(method, planned);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portcullis_config::{Config, Source};
+use portcullis_core::calendar::Time;
 use portcullis_snapshot::Access;
 use serde::Serialize;
 
@@ -33,9 +34,9 @@ pub struct Routes {
     pub public: usize,
 }
 
-/// A route that nobody has to authenticate for.
+/// A route, and a reason: why nobody has to authenticate for it, or why nobody gets through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct OpenRoute {
+pub struct Remark {
     pub route: String,
     pub reason: String,
 }
@@ -61,11 +62,15 @@ pub struct Report {
     /// By kind.
     pub kinds: BTreeMap<&'static str, usize>,
     pub seconds: f64,
+    /// When it took place, where routes are closed to everybody at the time it was asked for.
+    pub moment: Option<String>,
     pub findings: Vec<Finding>,
     /// Findings beyond those.
     pub more_findings: usize,
     pub not_covered: Vec<Gap>,
-    pub open: Vec<OpenRoute>,
+    pub open: Vec<Remark>,
+    /// Entries of `auth` whose callers can never have what the route requires.
+    pub shut: Vec<Remark>,
     /// Every authenticated route and whether it is covered, for reports with one line a route.
     #[serde(skip)]
     proved: Vec<(String, bool)>,
@@ -130,12 +135,12 @@ impl<'a> Writer<'a> {
                 Access::Optional { reason, .. } => {
                     report.routes.optional += 1;
                     let reason = format!("{reason} (a credential may be left out)");
-                    report.open.push(OpenRoute { route: route.name.to_string(), reason });
+                    report.open.push(Remark { route: route.name.to_string(), reason });
                 }
                 Access::Public { reason } => {
                     report.routes.public += 1;
                     let reason = reason.clone();
-                    report.open.push(OpenRoute { route: route.name.to_string(), reason });
+                    report.open.push(Remark { route: route.name.to_string(), reason });
                 }
             }
         }
@@ -146,10 +151,17 @@ impl<'a> Writer<'a> {
         self.places.0.get(route).cloned().flatten()
     }
 
-    pub(crate) fn route(&mut self, index: usize, gaps: &[String]) {
+    pub(crate) fn route(&mut self, index: usize, gaps: &[String], shut: Vec<String>) {
+        let route = &self.oracle.route(index).name;
+        let shut = shut.into_iter().map(|reason| Remark { route: route.to_string(), reason });
+        self.report.shut.extend(shut);
         if !gaps.is_empty() {
             self.gaps.entry(index).or_default().extend(gaps.iter().cloned());
         }
+    }
+
+    pub(crate) fn took_place(&mut self, wall: Duration) {
+        self.report.moment = Some(Time(wall).to_string());
     }
 
     pub(crate) fn count(&mut self, kind: &'static str) {
@@ -169,6 +181,23 @@ impl<'a> Writer<'a> {
         } else {
             self.report.more_findings += 1;
         }
+    }
+
+    /// A login that came to a session and must not have.
+    pub(crate) fn logged_in(&mut self, index: usize, kind: &str) {
+        let finding = Finding {
+            code: "logged-in",
+            route: self.oracle.route(index).name.to_string(),
+            listener: String::new(),
+            protocol: "HTTP/1.1",
+            method: "GET".to_owned(),
+            target: String::new(),
+            place: self.place(index),
+            probe: format!("login, {kind}"),
+            message: "the login came to a session".to_owned(),
+            reproduce: String::new(),
+        };
+        self.finding(index, finding);
     }
 
     /// Requests at the backend that are no probe's.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_config::{Config, Loaded, load};
 use portcullis_control::Upkeep;
@@ -29,11 +30,13 @@ use crate::plan::{Kit, ListenerFacts, Planned, Planner, Probe, Tools};
 use crate::report::{Places, Report, Writer};
 use crate::send::{Answer, Lane, Parcel, Presented, Protocol, Roads, Sender};
 use crate::world::{Files, Pages, Unlimited};
-use crate::{AuditError, Options, Subject, stage};
+use crate::{AuditError, Options, Subject, login, moment, stage};
 
 /// Addresses that are nobody's (RFC 5737), for clients.
 const NOBODIES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(203, 0, 113, 1)];
+/// Less is no other time.
+const STAYS: Duration = Duration::from_secs(60);
 /// Addresses of clients that are tried for each route.
 const PEERS_MAX: usize = 64;
 
@@ -41,23 +44,24 @@ fn could_not(error: impl std::fmt::Display) -> AuditError {
     AuditError::CouldNotRun(error.to_string())
 }
 
-/// Audits the configuration. Has to run in a [`tokio::task::LocalSet`].
+/// Audits the configuration. `wall` is now, since 1970; where routes are closed at this time the
+/// audit takes place at another. Has to run in a [`tokio::task::LocalSet`].
 ///
 /// # Errors
 /// The configuration does not compile, or the machine lacks something.
 pub async fn audit(
     subject: Subject<'_>,
     options: Options,
-    clock: Clock,
+    wall: Duration,
 ) -> Result<Report, AuditError> {
-    let started = clock.mono();
-    let now = clock.now();
     let Subject { texts, files, registry, makers } = subject;
     let Loaded { config, sources, findings } = load(texts, &registry);
     let Some(config) = config else {
         return Err(AuditError::DoesNotCompile { findings, texts: sources });
     };
     let places = Places::new(&config, &sources);
+    let clock = Clock::beginning(moment::choose(&config, wall));
+    let (started, now) = (clock.mono(), clock.now());
 
     let mut workshop = Workshop::new(now.wall, &makers);
     let kits = kits(&config, &mut workshop);
@@ -99,6 +103,7 @@ pub async fn audit(
         listeners: listeners(&config, &demanded),
         peers: peers(&config),
         open: HashMap::new(),
+        login_gaps: HashMap::new(),
         quick: options.quick,
         negative_only: false,
         oracle,
@@ -106,7 +111,8 @@ pub async fn audit(
     };
     planner.find_open();
     planner.name_tenants(&config);
-    let roads = Rc::new(Inside::new(&gateway, &config, &identities)?);
+    let roads: Rc<dyn Roads> = Rc::new(Inside::new(&gateway, &config, &identities)?);
+    let logged_in = log_in(&mut planner, &roads).await;
     let sent = send_all(&planner, Sender::new(roads)).await;
 
     drop((upkeep, services));
@@ -114,7 +120,13 @@ pub async fn audit(
     gateway.stop();
     let came = Came::from(backend.finish());
     let mut report = Writer::new(&planner.oracle, &config, places, options.quick);
+    for (index, kind) in logged_in {
+        report.logged_in(index, &kind);
+    }
     judge_all(&planner, &sent, &came, &mut report);
+    if now.wall.abs_diff(wall) > STAYS {
+        report.took_place(now.wall);
+    }
     Ok(report.finish(sent.dues.len(), clock.mono().saturating_sub(started)))
 }
 
@@ -146,7 +158,7 @@ fn kits(config: &Config, workshop: &mut Workshop<'_>) -> Vec<Kit> {
         let forged = entries.map(|entry| {
             let key = (entry.name.clone(), format!("{needs:?}"));
             let forged = made.entry(key).or_insert_with(|| {
-                let written = Entry { settings: &entry.value.settings, config };
+                let written = Entry { name: &entry.name, settings: &entry.value.settings, config };
                 let forge = forger(&entry.value.kind);
                 let forged = forge.and_then(|forge| forge(&written, needs, workshop));
                 Arc::new(
@@ -302,6 +314,40 @@ struct Sent {
     answers: Vec<Answer>,
 }
 
+/// Goes through all logins. Gives those that had to fail and did not, by the index of a route.
+async fn log_in(planner: &mut Planner, roads: &Rc<dyn Roads>) -> Vec<(usize, String)> {
+    let mut done: HashMap<*const Result<Forged, String>, Option<String>> = HashMap::new();
+    let mut wrong = Vec::new();
+    for index in 0..planner.kits.len() {
+        let tools: Vec<_> = planner.kits[index].all().flatten().cloned().collect();
+        for (name, forged) in tools {
+            let Ok(made) = &*forged else { continue };
+            if made.logins.is_empty() {
+                continue;
+            }
+            let gap = match done.get(&Arc::as_ptr(&forged)) {
+                Some(gap) => gap.clone(),
+                None => {
+                    let mut gap = None;
+                    for login in &made.logins {
+                        match login::run(login, index, planner, roads).await {
+                            Some(login::Outcome::NoSession(reason)) => {
+                                gap.get_or_insert(format!("`{name}`: no login: {reason}"));
+                            }
+                            Some(login::Outcome::Session(kind)) => wrong.push((index, kind)),
+                            None => {}
+                        }
+                    }
+                    done.insert(Arc::as_ptr(&forged), gap.clone());
+                    gap
+                }
+            };
+            planner.login_gaps.entry(index).or_default().extend(gap);
+        }
+    }
+    wrong
+}
+
 async fn send_all(planner: &Planner, mut sender: Sender) -> Sent {
     let mut dues = Vec::new();
     for index in 0..planner.oracle.snapshot.routes.len() {
@@ -319,8 +365,8 @@ async fn send_all(planner: &Planner, mut sender: Sender) -> Sent {
 fn judge_all(planner: &Planner, sent: &Sent, came: &Came, report: &mut Writer<'_>) {
     let mut at = 0;
     for index in 0..planner.oracle.snapshot.routes.len() {
-        let Planned { probes, gaps } = planner.plan(index);
-        report.route(index, &gaps);
+        let Planned { probes, gaps, shut } = planner.plan(index);
+        report.route(index, &gaps, shut);
         for probe in &probes {
             let (due, answer) = (sent.dues[at].2, &sent.answers[at]);
             let arrivals = came.of(at as u32);

@@ -226,32 +226,34 @@ impl Worker {
     }
 
     async fn connect(&self) -> Option<Connection> {
-        let address = self.roads.address(self.lane.listener);
-        let mut socket = TcpStream::connect(address).await.ok()?;
-        socket.set_nodelay(true).ok()?;
-        if self.roads.introduces() {
-            let mut introduction = Vec::new();
-            encode_v1(SocketAddr::new(self.lane.peer, 40_000), address, &mut introduction);
-            socket.write_all(&introduction).await.ok()?;
-        }
-        let Some(tls) = self.roads.tls(&self.lane) else {
-            return self.speak(socket).await;
-        };
-        let name = self.lane.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
-        let name = name.unwrap_or(ServerName::IpAddress(address.ip().into()));
-        let stream = TlsConnector::from(tls).connect(name, socket).await.ok()?;
-        if self.lane.protocol == Protocol::H2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
-            return None;
-        }
+        let stream = connect(&*self.roads, &self.lane).await?;
         self.speak(stream).await
     }
 
-    async fn speak(&self, stream: impl Stream + 'static) -> Option<Connection> {
+    async fn speak(&self, stream: Box<dyn Stream>) -> Option<Connection> {
         Some(match self.lane.protocol {
             Protocol::H1 => Connection::H1(h1::Connection::new(stream)),
             Protocol::H2 => Connection::H2(h2::Connection::new(stream).await?),
         })
     }
+}
+
+/// Opens a connection of a lane.
+pub(crate) async fn connect(roads: &dyn Roads, lane: &Lane) -> Option<Box<dyn Stream>> {
+    let address = roads.address(lane.listener);
+    let mut socket = TcpStream::connect(address).await.ok()?;
+    socket.set_nodelay(true).ok()?;
+    if roads.introduces() {
+        let mut introduction = Vec::new();
+        encode_v1(SocketAddr::new(lane.peer, 40_000), address, &mut introduction);
+        socket.write_all(&introduction).await.ok()?;
+    }
+    let Some(tls) = roads.tls(lane) else { return Some(Box::new(socket)) };
+    let name = lane.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
+    let name = name.unwrap_or(ServerName::IpAddress(address.ip().into()));
+    let stream = TlsConnector::from(tls).connect(name, socket).await.ok()?;
+    let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    (lane.protocol == Protocol::H1 || speaks_h2).then(|| Box::new(stream) as Box<dyn Stream>)
 }
 
 impl Connection {

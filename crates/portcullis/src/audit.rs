@@ -10,6 +10,7 @@ use portcullis_audit::{AuditError, Makers, Options, Report, Subject, audit};
 use portcullis_config::render;
 use portcullis_control::Files;
 use portcullis_policies::auth::api_keys::generate;
+use portcullis_policies::auth::basic::hash_password;
 use portcullis_proxy::Clock;
 
 use crate::{NO, cli, output};
@@ -20,6 +21,7 @@ const MAKERS: Makers = Makers {
         let key = generate(random, id, "audit").ok()?;
         Some((key.text, key.entry.hash))
     },
+    password: |salt, password| hash_password(password, salt).ok(),
 };
 
 pub(crate) fn run(arguments: &cli::Audit) -> anyhow::Result<ExitCode> {
@@ -32,7 +34,7 @@ pub(crate) fn run(arguments: &cli::Audit) -> anyhow::Result<ExitCode> {
     let options = Options { quick: arguments.quick, workers };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    let report = match local.block_on(&runtime, audit(subject, options, Clock::real())) {
+    let report = match local.block_on(&runtime, audit(subject, options, Clock::real().now().wall)) {
         Ok(report) => report,
         Err(AuditError::DoesNotCompile { findings, texts }) => {
             output::remark(&render(&findings, &texts, output::colour(&io::stderr())));

@@ -16,6 +16,8 @@ pub struct Clock(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Real(Instant),
+    /// As the real one, but begun at another time of day.
+    Begun(Instant, Duration),
     Manual(Arc<Manual>),
 }
 
@@ -31,6 +33,12 @@ impl Clock {
     #[must_use]
     pub fn real() -> Self {
         Self(Source::Real(Instant::now()))
+    }
+
+    /// Goes on from `wall`, as if it were that now.
+    #[must_use]
+    pub fn beginning(wall: Duration) -> Self {
+        Self(Source::Begun(Instant::now(), wall))
     }
 
     /// Stands still at `wall` until [`Self::advance`].
@@ -51,6 +59,10 @@ impl Clock {
                 let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
                 Now { mono: start.elapsed(), wall: wall.unwrap_or_default() }
             }
+            Source::Begun(start, wall) => {
+                let mono = start.elapsed();
+                Now { mono, wall: *wall + mono }
+            }
             Source::Manual(manual) => {
                 let mono = Duration::from_nanos(manual.nanoseconds.load(Relaxed));
                 Now { mono, wall: manual.wall_start + mono }
@@ -62,7 +74,7 @@ impl Clock {
     #[must_use]
     pub fn mono(&self) -> Duration {
         match &self.0 {
-            Source::Real(start) => start.elapsed(),
+            Source::Real(start) | Source::Begun(start, _) => start.elapsed(),
             Source::Manual(_) => self.now().mono,
         }
     }
@@ -85,7 +97,7 @@ impl Clock {
     /// Waits at least so long by this clock.
     pub async fn sleep(&self, wait: Duration) {
         match &self.0 {
-            Source::Real(_) => tokio::time::sleep(wait).await,
+            Source::Real(_) | Source::Begun(..) => tokio::time::sleep(wait).await,
             Source::Manual(manual) => {
                 let until = self.now().mono + wait;
                 loop {

@@ -162,3 +162,26 @@ fn versions_compare_by_number() {
     assert!(number("0.18.2") >= number("0.18.2"));
     assert!(number("1.2.1+spec-1.1.0") < number("1.10.0"));
 }
+
+/// The faults that the audit's tests plant in the gateway stand in the builds of those tests alone.
+#[test]
+fn nothing_that_ships_has_planted_faults() {
+    const FEATURE: &str = "planted-faults";
+    for (folder, name) in workspace::crates() {
+        let manifest = workspace::manifest(&folder);
+        let asks = |table: &str| {
+            let table = manifest.get(table).and_then(|value| value.as_table());
+            let mut entries = table.into_iter().flat_map(|table| table.values());
+            entries.any(|entry| {
+                let features = entry.get("features").and_then(|value| value.as_array());
+                features.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(FEATURE)))
+            })
+        };
+        assert!(!asks("dependencies"), "{name} must not ask for `{FEATURE}`");
+        assert!(!asks("dev-dependencies") || name == "portcullis-audit", "{name}: only the audit");
+        let features = manifest.get("features").and_then(|value| value.as_table());
+        let default = features.and_then(|all| all.get("default")?.as_array());
+        let has = default.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(FEATURE)));
+        assert!(!has, "{name} must not have `{FEATURE}` by default");
+    }
+}

@@ -1,5 +1,8 @@
 //! API keys: a file of keys of the audit's own in the place of the operator's.
 
+use std::time::Duration;
+
+use portcullis_core::calendar::Time;
 use serde_json::{Map, json};
 
 use super::{Bad, Caller, Credential, Entry, Forged, Workshop, broken};
@@ -56,6 +59,7 @@ pub(super) fn forge(
         },
         good: place.with(&good).secret(&good),
         bad,
+        logins: Vec::new(),
         spoofed: Vec::new(),
     })
 }
@@ -153,42 +157,9 @@ impl Keys<'_, '_> {
         Ok(text)
     }
 
-    /// The date so many days from now.
+    /// So many days from now.
     fn day(&self, days: i64) -> String {
-        let seconds = self.workshop.in_seconds(days * DAY);
-        date(seconds.div_euclid(DAY))
-    }
-}
-
-/// The civil date of a number of days since 1970: `2026-11-24`.
-fn date(days: i64) -> String {
-    // Years begin in March, so that the leap day is the last; 400 years are 146,097 days.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day = days.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    format!("{:04}-{month:02}-{of_month:02}", year + era * 400 + next)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (days, expected) in [
-            (0, "1970-01-01"),
-            (11_016, "2000-02-29"),
-            (11_017, "2000-03-01"),
-            (20_781, "2026-11-24"),
-            (47_540, "2100-02-28"),
-            (47_541, "2100-03-01"),
-        ] {
-            assert_eq!(date(days), expected);
-        }
+        let seconds = u64::try_from(self.workshop.in_seconds(days * DAY)).unwrap_or_default();
+        Time(Duration::from_secs(seconds)).to_string()
     }
 }

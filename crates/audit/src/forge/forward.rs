@@ -76,6 +76,7 @@ pub(super) fn forge(
             claims: claims.collect::<Map<_, _>>(),
         },
         bad,
+        logins: Vec::new(),
         spoofed: copied(entry),
     })
 }

@@ -10,10 +10,10 @@ use portcullis_core::node::Node;
 use portcullis_core::services::{Fetch, Fetched};
 use serde_json::{Value, json};
 
-use super::jwt::{plain, set};
+use super::jwt::set;
 use super::keys::{SigningKey, encode};
 use super::{Bad, Caller, Credential, Entry, Forged, Workshop};
-use crate::needs::{Lacking, Needs, TENANT};
+use crate::needs::{Lacking, Needs, TENANT, plain};
 use crate::world::json as page;
 
 const CLIENT: &str = "audit-client";
@@ -78,6 +78,7 @@ pub(super) fn forge(
             claims: good_answer.as_object().cloned().unwrap_or_default(),
         },
         bad,
+        logins: Vec::new(),
         spoofed: Vec::new(),
     })
 }
@@ -178,7 +179,7 @@ impl Issuer {
             Some(path) => set(&mut answer, path, json!(needs.scopes)),
             None => answer["scope"] = needs.scopes.join(" ").into(),
         }
-        for (path, value) in &needs.claims {
+        for (path, value) in needs.all_claims() {
             set(&mut answer, path, value.clone());
         }
         answer

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use portcullis_core::node::{Node, Value as Written};
+use portcullis_core::node::Node;
 use serde_json::{Map, Value, json};
 
 use super::keys::{ALGORITHMS, SigningKey, encode, hmac, message};
 use super::{Bad, Caller, Credential, Entry, Forged, Workshop};
-use crate::needs::{Lacking, Needs, TENANT};
+use crate::needs::{Lacking, Needs, TENANT, plain};
 use crate::world::json as page;
 
 const CLIENT: &str = "audit-client";
@@ -48,6 +48,7 @@ pub(super) fn forge(
             claims: claims.as_object().cloned().unwrap_or_default(),
         },
         bad,
+        logins: Vec::new(),
         spoofed: Vec::new(),
     })
 }
@@ -200,7 +201,7 @@ impl Token<'_> {
             set(&mut claims, path, self.tenant(needs).into());
         }
         self.set_scopes(&mut claims, &needs.scopes);
-        for (path, value) in &needs.claims {
+        for (path, value) in needs.all_claims() {
             set(&mut claims, path, value.clone());
         }
         Ok(claims)
@@ -383,23 +384,6 @@ fn required(written: Option<&Node>) -> Vec<(String, Value)> {
         }
     }
     claims
-}
-
-/// A value as JSON.
-pub(super) fn plain(node: &Node) -> Value {
-    match &node.value {
-        Written::Null => Value::Null,
-        Written::Bool(value) => (*value).into(),
-        Written::Int(value) => (*value).into(),
-        Written::Float(value) => (*value).into(),
-        Written::Str(text) => text.as_str().into(),
-        Written::Seq(items) => items.iter().map(plain).collect(),
-        Written::Map(entries) => entries
-            .iter()
-            .map(|(key, value)| (key.name.clone(), plain(value)))
-            .collect::<Map<_, _>>()
-            .into(),
-    }
 }
 
 #[cfg(test)]

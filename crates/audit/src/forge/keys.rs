@@ -28,6 +28,8 @@ pub(super) struct SigningKey {
     public: Value,
     /// The public key as others write it down: DER and PEM of X.509.
     pub(super) der: Vec<u8>,
+    /// And as mathematics has it: a point, or a modulus.
+    raw: Vec<u8>,
 }
 
 pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -45,7 +47,7 @@ impl SigningKey {
     /// Makes one for the algorithm.
     pub(super) fn new(kid: &str, algorithm: &'static str) -> Result<Self, String> {
         let failed = |what: &'static str| move |_| broken(what);
-        let (secret, public, der) = match algorithm {
+        let (secret, public, der, raw) = match algorithm {
             "ES256" | "ES384" => {
                 let (signing, curve) = match algorithm {
                     "ES256" => (&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"),
@@ -58,7 +60,7 @@ impl SigningKey {
                 let jwk = json!({ "kty": "EC", "crv": curve, "x": encode(x), "y": encode(y) });
                 let der: PublicKeyX509Der<'_> = public.as_der().map_err(failed("a key"))?;
                 let pkcs8 = pair.to_pkcs8v1().map_err(failed("a key"))?;
-                (EncodingKey::from_ec_der(pkcs8.as_ref()), jwk, der.as_ref().to_vec())
+                (EncodingKey::from_ec_der(pkcs8.as_ref()), jwk, der, public.as_ref().to_vec())
             }
             "EdDSA" => {
                 let pair = Ed25519KeyPair::generate().map_err(failed("a key"))?;
@@ -66,21 +68,23 @@ impl SigningKey {
                 let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(public) });
                 let der: PublicKeyX509Der<'_> = public.as_der().map_err(failed("a key"))?;
                 let pkcs8 = pair.to_pkcs8().map_err(failed("a key"))?;
-                (EncodingKey::from_ed_der(pkcs8.as_ref()), jwk, der.as_ref().to_vec())
+                (EncodingKey::from_ed_der(pkcs8.as_ref()), jwk, der, public.as_ref().to_vec())
             }
             _ => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed("a key"))?;
                 let public = pair.public_key();
-                let n = encode(public.modulus().big_endian_without_leading_zero());
+                let modulus = public.modulus().big_endian_without_leading_zero().to_vec();
+                let n = encode(&modulus);
                 let e = encode(public.exponent().big_endian_without_leading_zero());
                 let der: PublicKeyX509Der<'_> = public.as_der().map_err(failed("a key"))?;
                 let pkcs8: Pkcs8V1Der<'_> = pair.as_der().map_err(failed("a key"))?;
                 let secret = pem("PRIVATE KEY", pkcs8.as_ref());
                 let secret = EncodingKey::from_rsa_pem(secret.as_bytes()).map_err(broken)?;
-                (secret, json!({ "kty": "RSA", "n": n, "e": e }), der.as_ref().to_vec())
+                (secret, json!({ "kty": "RSA", "n": n, "e": e }), der, modulus)
             }
         };
-        Ok(Self { kid: kid.to_owned(), algorithm, secret, public, der })
+        let der = der.as_ref().to_vec();
+        Ok(Self { kid: kid.to_owned(), algorithm, secret, public, der, raw })
     }
 
     pub(super) fn jwk(&self) -> Value {
@@ -94,14 +98,12 @@ impl SigningKey {
     /// The public key in the forms in which it has been taken for a secret elsewhere.
     pub(super) fn as_secrets(&self) -> Vec<(&'static str, Vec<u8>)> {
         let pem = pem("PUBLIC KEY", &self.der);
-        let raw = self.public.get("n").or_else(|| self.public.get("x"));
-        let raw = raw.and_then(Value::as_str).unwrap_or_default();
         vec![
             ("PEM", pem.clone().into_bytes()),
             ("PEM without its last line break", pem.trim_end().as_bytes().to_vec()),
             ("DER", self.der.clone()),
             ("JWK", self.jwk().to_string().into_bytes()),
-            ("the number in its JWK", URL_SAFE_NO_PAD.decode(raw).unwrap_or_default()),
+            ("as it is", self.raw.clone()),
         ]
     }
 

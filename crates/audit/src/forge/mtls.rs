@@ -17,8 +17,10 @@ pub(super) fn forge(
     let allow = entry.settings.get("allow").map(Node::items).unwrap_or_default();
     let chosen = allow.iter().find(|one| fits(entry, Some(one), needs)).or(allow.first());
     let config = entry.config;
+    // Of one kind the one that is required is the narrower one.
     let mut names = needs.certificate.clone();
-    names.extend(chosen.and_then(name));
+    let own = chosen.and_then(name);
+    names.extend(own.clone().filter(|(kind, _)| names.iter().all(|(has, _)| has != kind)));
     let issue = |make, workshop: &mut Workshop<'_>| clients::issue(config, &names, make, workshop);
     let good = issue(Make::Good, workshop)?;
     if good.is_empty() {
@@ -44,6 +46,13 @@ pub(super) fn forge(
         let nobody = clients::issue(config, &nobody, Make::Good, workshop)?;
         bad.push((Bad::of("malformed", "nobody of `allow`"), on(nobody)));
     }
+    for (kind, _) in &needs.certificate {
+        let others = names.iter().filter(|(has, _)| has != kind).cloned();
+        let others: Vec<Name> = others.chain(own.clone().filter(|(has, _)| has == kind)).collect();
+        let detail = format!("another `{kind}`");
+        let issued = clients::issue(config, &others, Make::Good, workshop)?;
+        bad.push((Bad::of("certificate not as required", detail), on(issued)));
+    }
     // Whoever is let in as somebody that lacks a scope or is of another tenant.
     for other in allow {
         for Lacking { kind, detail, needs: lacking } in needs.lacking() {
@@ -55,7 +64,7 @@ pub(super) fn forge(
         }
     }
     let caller = caller(entry, chosen, &good, workshop)?;
-    Ok(Forged { good: on(good), caller, bad, spoofed: Vec::new() })
+    Ok(Forged { good: on(good), caller, bad, logins: Vec::new(), spoofed: Vec::new() })
 }
 
 fn on(by_listener: ByListener) -> Credential {

@@ -9,6 +9,7 @@ use portcullis_core::Identity;
 use super::{Expect, Good, Planned, Planner, Probe, SPOOF};
 use crate::draft::Draft;
 use crate::forge::{Bad, Caller, Credential, Forged};
+use crate::login::NEAR;
 use crate::mutate::{self, Open};
 use crate::oracle::{Fate, Owner};
 use crate::send::{Lane, Presented, Protocol};
@@ -148,6 +149,9 @@ impl Site<'_> {
             draft.fields.extend(on.fields.iter().cloned());
             certificate = on.certificate.or(on.handed_on);
         }
+        if credential.near && !draft.https {
+            lane.peer = NEAR;
+        }
         (credential.apply)(&mut draft);
         (lane, draft, certificate)
     }
@@ -178,7 +182,7 @@ impl Site<'_> {
                 // every bad credential.
                 Fate::Refused(_) if method != self.base.method => continue,
                 Fate::Refused(reason) => {
-                    planned.gap(format!("with a good credential of `{name}` {reason}"));
+                    planned.shut(format!("with a good credential of `{name}` {reason}"));
                     continue;
                 }
             };
@@ -216,6 +220,9 @@ impl Site<'_> {
         credential: &Credential,
         planned: &mut Planned,
     ) {
+        if bad.methods.is_some_and(|methods| !methods.contains(&method)) {
+            return;
+        }
         let (lane, draft, _) = self.present(method, credential);
         let detail = match &*bad.detail {
             "" => format!("`{name}`"),

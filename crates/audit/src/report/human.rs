@@ -18,6 +18,9 @@ fn tell(report: &Report, name: &str, out: &mut String) -> std::fmt::Result {
         count => format!("{count} {one}s"),
     };
     writeln!(out, "{name}: {} audit of {}", report.mode, noun(all, "route"))?;
+    if let Some(moment) = &report.moment {
+        writeln!(out, "as of {moment}, since some routes are closed to everybody now")?;
+    }
     writeln!(out)?;
     let width = report.kinds.keys().map(|kind| kind.len()).max().unwrap_or(0);
     for (kind, count) in &report.kinds {
@@ -28,6 +31,12 @@ fn tell(report: &Report, name: &str, out: &mut String) -> std::fmt::Result {
         let width = report.open.iter().map(|open| open.route.len()).max().unwrap_or(0);
         for open in &report.open {
             writeln!(out, "  {:width$}  {}", open.route, open.reason)?;
+        }
+    }
+    if !report.shut.is_empty() {
+        writeln!(out, "\nNobody gets through, though the route takes their credential:")?;
+        for shut in &report.shut {
+            writeln!(out, "  {}: {}", shut.route, shut.reason)?;
         }
     }
     if !report.not_covered.is_empty() {

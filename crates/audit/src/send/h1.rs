@@ -31,8 +31,8 @@ enum Length {
 }
 
 impl Connection {
-    pub(super) fn new(stream: impl Stream + 'static) -> Self {
-        let (read, write) = split(Box::new(stream) as Box<dyn Stream>);
+    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+        let (read, write) = split(stream);
         Self { read, write, buffer: Vec::new(), over: false }
     }
 

@@ -17,7 +17,7 @@ enum Begun {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: impl Stream + 'static) -> Option<Self> {
+    pub(super) async fn new(stream: Box<dyn Stream>) -> Option<Self> {
         let (send, connection) = h2::client::handshake(stream).await.ok()?;
         // How it ends is seen by its streams.
         tokio::task::spawn_local(async { drop(connection.await) });

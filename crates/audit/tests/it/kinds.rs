@@ -117,3 +117,19 @@ fn certificates() {
         certificate_header: { ca: "file:ca.pem", crl: "file:list.pem" } }"#;
     check(allow, hop, "");
 }
+
+#[test]
+fn users() {
+    let users = r#"basic: { users: "file:users.yaml" }"#;
+    check(users, PLAIN, "require: { scopes: [x], tenant: t },");
+}
+
+#[test]
+fn logins() {
+    let more = r#"issuer: "https://idp.example/", client: { id: shop, secret: "file:s" },
+        cookie_key: ["file:k1", "file:k2"], callback: /tenants/login/back, logout: /tenants/login/out"#;
+    check(&format!("oidc: {{ {more} }}"), PLAIN, "require: { scopes: [x, y] },");
+    let https = r#"https: { bind: "127.0.0.1:0", tls: { certificates: [{ cert: "file:c", key: "file:k" }] } }"#;
+    let named = r#"claims: { tenant: "claim:org" }, cookie: { name: who, domain: example.com }"#;
+    check(&format!("oidc: {{ {more}, {named} }}"), https, "require: { roles: [r], tenant: t },");
+}

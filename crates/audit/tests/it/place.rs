@@ -7,6 +7,7 @@ use portcullis_audit::{AuditError, Makers, Options, Report, Subject, audit};
 use portcullis_config::Source;
 use portcullis_core::registry::Sources;
 use portcullis_policies::auth::api_keys::generate;
+use portcullis_policies::auth::basic::hash_password;
 use portcullis_proxy::Clock;
 
 /// Nothing can be read but this.
@@ -24,6 +25,7 @@ pub(crate) const MAKERS: Makers = Makers {
         let key = generate(random, id, "audit").ok()?;
         Some((key.text, key.entry.hash))
     },
+    password: |salt, password| hash_password(password, salt).ok(),
 };
 
 pub(crate) fn run(text: &str, quick: bool) -> Result<Report, AuditError> {
@@ -35,7 +37,7 @@ pub(crate) fn run(text: &str, quick: bool) -> Result<Report, AuditError> {
     let runtime = runtime.unwrap_or_else(|error| panic!("{error}"));
     let local = tokio::task::LocalSet::new();
     let options = Options { quick, workers: 1 };
-    local.block_on(&runtime, audit(subject, options, Clock::real()))
+    local.block_on(&runtime, audit(subject, options, Clock::real().now().wall))
 }
 
 /// One of each: any-of, scopes, methods, hosts, a route that answers by itself, and public routes

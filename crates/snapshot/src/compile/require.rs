@@ -2,7 +2,7 @@
 
 use http::Method;
 use portcullis_config::{
-    CertificateRule, Days, Group, OneOrMany, Requirement, Route as Written, Settings, Tenant, Times,
+    CertificateRule, Group, OneOrMany, Requirement, Route as Written, Settings, Tenant,
 };
 use portcullis_core::certificate::CertificateName;
 use portcullis_core::decode::Spanned;
@@ -67,7 +67,7 @@ impl<'a> Compiler<'a, '_> {
         if let Some(certificate) = certificate {
             self.certificate(certificate, site, &mut conditions);
         }
-        conditions.extend(time.as_ref().map(|time| Condition::Times(times(time))));
+        conditions.extend(time.as_ref().map(|time| Condition::Times(TimeRule::from(&time.value))));
         conditions.extend(when.as_ref().and_then(|when| self.when(when, site)));
         Rule {
             at: site.at.to_owned(),
@@ -194,17 +194,5 @@ impl<'a> Compiler<'a, '_> {
         let finding = Finding::error("not-built-in", written.span, resource, message);
         self.push(finding.help("use one that was built with the feature `cel`"));
         None
-    }
-}
-
-fn times(written: &Times) -> TimeRule {
-    let Times { between, days, zone, not_before, not_after } = written;
-    let all = |days: &OneOrMany<Days>| Days(days.iter().fold(0, |all, days| all | days.0));
-    TimeRule {
-        between: *between,
-        days: days.as_ref().map(all),
-        zone: zone.unwrap_or_default(),
-        not_before: *not_before,
-        not_after: *not_after,
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use portcullis_config::{Days, Hours, Zone};
+use portcullis_config::{Days, Hours, OneOrMany, Times, Zone};
 use portcullis_core::calendar::Time;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -19,9 +19,24 @@ pub struct TimeRule {
     pub not_after: Option<Time>,
 }
 
+impl From<&Times> for TimeRule {
+    fn from(written: &Times) -> Self {
+        let Times { between, days, zone, not_before, not_after } = written;
+        let all = |days: &OneOrMany<Days>| Days(days.iter().fold(0, |all, days| all | days.0));
+        Self {
+            between: *between,
+            days: days.as_ref().map(all),
+            zone: zone.unwrap_or_default(),
+            not_before: *not_before,
+            not_after: *not_after,
+        }
+    }
+}
+
 impl TimeRule {
-    /// `wall` is since 1970.
-    pub(super) fn holds(&self, wall: Duration) -> bool {
+    /// Whether callers pass at this time, since 1970.
+    #[must_use]
+    pub fn holds(&self, wall: Duration) -> bool {
         let begun = self.not_before.is_none_or(|time| wall >= time.0);
         let ended = self.not_after.is_some_and(|time| wall >= time.0);
         let local = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX / 2);

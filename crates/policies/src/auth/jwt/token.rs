@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, Validation, decode};
 use memchr::memchr;
 use memchr::memmem::Finder;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::{Identity, Now};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
@@ -161,6 +162,10 @@ impl Rules {
             // The library would ask the operating system for the time; see `accept`.
             validation.validate_exp = false;
             validation.validate_nbf = false;
+            validation.validate_aud = !is_planted(Fault::AudienceNotChecked);
+            if is_planted(Fault::IssuerNotChecked) {
+                validation.iss = None;
+            }
             (algorithm, validation)
         };
         Self {
@@ -192,7 +197,8 @@ impl Rules {
         header: &'s Header,
     ) -> impl Iterator<Item = &'s VerifyingKey> {
         let unpinned = self.unpinned.contains(&header.algorithm);
-        let found = set.candidates(header.kid.as_deref(), header.algorithm);
+        let kid = header.kid.as_deref().filter(|_| !is_planted(Fault::UnknownKeyTriesAll));
+        let found = set.candidates(kid, header.algorithm);
         found.filter(move |key| key.pinned || unpinned)
     }
 
@@ -239,7 +245,8 @@ impl Rules {
         now: Now,
     ) -> Result<Accepted, &'static str> {
         // The library takes a list with the issuer in it.
-        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+        let issuer = claims.get("iss").and_then(Value::as_str);
+        if issuer != Some(&self.issuer) && !is_planted(Fault::IssuerNotChecked) {
             return Err("the token's `iss` is not the issuer");
         }
         let time = |name: &str| claims.get(name).map(|value| seconds(value).ok_or(()));
@@ -247,7 +254,9 @@ impl Rules {
         let latest = now.wall + self.clock_skew;
         match time("nbf") {
             Some(Err(())) => return Err("the token's `nbf` is no time"),
-            Some(Ok(begins)) if begins > latest => return Err("the token is not valid yet"),
+            Some(Ok(begins)) if begins > latest && !is_planted(Fault::NotBeforeNotChecked) => {
+                return Err("the token is not valid yet");
+            }
             _ => {}
         }
         match time("iat") {
@@ -268,7 +277,8 @@ impl Rules {
         if !self.required.iter().all(|required| required.is_met_by(&identity)) {
             return Err("the token lacks a required claim, or its value is another");
         }
-        let usable_until = expires.saturating_add(self.clock_skew);
+        let ends = if is_planted(Fault::ExpiryNotChecked) { Duration::MAX } else { expires };
+        let usable_until = ends.saturating_add(self.clock_skew);
         Ok(Accepted { identity, usable_until, bound })
     }
 
