@@ -14,6 +14,7 @@ mod jwt;
 mod keys;
 mod mtls;
 mod oidc;
+mod signature;
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -23,7 +24,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use portcullis_config::Config;
+use portcullis_core::calendar::Time;
 use portcullis_core::node::Node;
+use portcullis_proxy::Clock;
 use serde_json::{Map, Value, json};
 
 use crate::certificates::{Authority, ClientIdentity, Failure};
@@ -42,6 +45,7 @@ const FORGERS: &[(&str, Forge)] = &[
     ("jwt", jwt::forge),
     ("mtls", mtls::forge),
     ("oidc", oidc::forge),
+    ("signature", signature::forge),
 ];
 
 /// What a bad credential is bad by.
@@ -232,7 +236,8 @@ pub struct Makers {
 
 /// What forgers have made: files, pages, certificates.
 pub(crate) struct Workshop<'a> {
-    /// Since 1970.
+    pub(crate) clock: Clock,
+    /// When the audit began, since 1970.
     pub(crate) now: Duration,
     pub(crate) makers: &'a Makers,
     pub(crate) files: HashMap<String, Arc<[u8]>>,
@@ -249,9 +254,10 @@ pub(crate) struct Workshop<'a> {
 }
 
 impl<'a> Workshop<'a> {
-    pub(crate) fn new(now: Duration, makers: &'a Makers) -> Self {
+    pub(crate) fn new(clock: Clock, makers: &'a Makers) -> Self {
         Self {
-            now,
+            now: clock.now().wall,
+            clock,
             makers,
             files: HashMap::new(),
             lists: BTreeMap::new(),
@@ -329,6 +335,12 @@ impl<'a> Workshop<'a> {
             self.files.insert(key, pair.serialize_pem().into_bytes().into());
         }
         Ok(())
+    }
+
+    /// A time so many seconds from now, as files have it.
+    pub(crate) fn time(&self, seconds: i64) -> String {
+        let seconds = u64::try_from(self.in_seconds(seconds)).unwrap_or_default();
+        Time(Duration::from_secs(seconds)).to_string()
     }
 
     /// Seconds since 1970, so much from now.

@@ -19,10 +19,12 @@ mod mutate;
 mod needs;
 mod oracle;
 mod plan;
+mod prepare;
 mod report;
 mod run;
 mod send;
 mod stage;
+mod target;
 mod world;
 
 use portcullis_config::Source;
@@ -33,6 +35,7 @@ pub use forge::{ApiKey, Makers};
 pub use judge::{CODES, Finding, Place};
 pub use report::{Gap, Remark, Report, Routes};
 pub use run::audit;
+pub use target::{Decided, Decisions, Target, audit_target};
 
 /// What is under audit.
 #[expect(missing_debug_implementations, reason = "borrows a trait object without Debug")]

@@ -125,8 +125,9 @@ impl Kit {
 pub(crate) struct Planner {
     pub(crate) oracle: Oracle,
     pub(crate) quick: bool,
-    /// Only what must be refused: the gateway under audit is in use.
-    pub(crate) negative_only: bool,
+    /// The gateway under audit is in use: nothing is sent that is to get through, and nothing that
+    /// only the operator's own issuers could have made.
+    pub(crate) in_use: bool,
     pub(crate) listeners: Vec<ListenerFacts>,
     /// Addresses that clients may have, the usual one first.
     pub(crate) peers: Vec<IpAddr>,
@@ -142,6 +143,14 @@ impl Planner {
     /// Whether a route takes credentials of this entry of `auth`.
     pub(crate) fn takes(&self, index: usize, entry: &str) -> bool {
         self.kits[index].otherwise.iter().any(|(name, _)| name == entry)
+    }
+
+    /// Leaves out what is sent to other listeners.
+    pub(crate) fn keep_listeners(&mut self, keeps: impl Fn(u16) -> bool) {
+        for examples in &mut self.oracle.examples {
+            examples.retain(|example| keeps(example.listener));
+        }
+        self.open.retain(|(listener, _), _| keeps(*listener));
     }
 
     /// Fills in where the public routes are.

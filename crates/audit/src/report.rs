@@ -62,6 +62,11 @@ pub struct Report {
     /// By kind.
     pub kinds: BTreeMap<&'static str, usize>,
     pub seconds: f64,
+    /// Of a running gateway: how many verdicts are its own record's, and how many only by status.
+    pub by_record: Option<usize>,
+    pub by_status: Option<usize>,
+    /// Of a running gateway: answers that prove nothing.
+    pub inconclusive: Option<usize>,
     /// When it took place, where routes are closed to everybody at the time it was asked for.
     pub moment: Option<String>,
     pub findings: Vec<Finding>,
@@ -158,6 +163,23 @@ impl<'a> Writer<'a> {
         if !gaps.is_empty() {
             self.gaps.entry(index).or_default().extend(gaps.iter().cloned());
         }
+    }
+
+    pub(crate) fn of_target(&mut self) {
+        self.report.by_record = Some(0);
+        self.report.by_status = Some(0);
+        self.report.inconclusive = Some(0);
+    }
+
+    pub(crate) fn decided_by(&mut self, record: bool) {
+        let Report { by_record, by_status, .. } = &mut self.report;
+        let count = if record { by_record } else { by_status };
+        *count = count.map(|count| count + 1);
+    }
+
+    pub(crate) fn inconclusive(&mut self) {
+        let count = &mut self.report.inconclusive;
+        *count = count.map(|count| count + 1);
     }
 
     pub(crate) fn took_place(&mut self, wall: Duration) {

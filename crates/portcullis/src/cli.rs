@@ -127,6 +127,7 @@ pub(crate) enum Deny {
 Example:
   portcullis audit -c portcullis.yaml
   portcullis audit --quick --sarif audit.sarif --junit audit.xml
+  portcullis audit --target https://api.example.com --admin /run/portcullis/admin.sock
 
 The configuration is served on loopback by this program's own gateway, with backends, issuers and
 keys that are made up for the audit: no backend, issuer or private key of yours is touched. For each
@@ -141,6 +142,16 @@ pub(crate) struct Audit {
     /// default every probe is sent with every method, over HTTP/1.1 and HTTP/2, on every listener
     #[arg(long)]
     pub quick: bool,
+    /// Try a gateway that is running with this configuration instead: only what must be refused is
+    /// sent, and nothing that its own issuers would have to sign
+    #[arg(long, value_name = "URL", value_delimiter = ',', value_hint = ValueHint::Url)]
+    pub target: Vec<String>,
+    /// The running gateway's admin socket: what it did with each request is asked there
+    #[arg(long, value_name = "SOCKET", requires = "target", value_hint = ValueHint::FilePath)]
+    pub admin: Option<PathBuf>,
+    /// Who has signed the running gateway's certificates, PEM [default: the system's authorities]
+    #[arg(long, value_name = "FILE", requires = "target", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,

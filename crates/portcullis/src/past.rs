@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,6 +38,25 @@ pub(crate) fn run(id: &str, arguments: &cli::Explain) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
+/// The decisions about a request, by the gateway whose admin API is at this socket.
+///
+/// # Errors
+/// It does not answer.
+pub(crate) fn found_at(socket: &Path, id: &str) -> anyhow::Result<Vec<Found>> {
+    let request = format!("GET /requests/{id} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    match over_socket(socket, &request).and_then(|answer| body(&answer))? {
+        Some(body) => serde_json::from_str(&body).context("the admin API's answer"),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn over_socket(path: &Path, request: &str) -> anyhow::Result<String> {
+    let stream = UnixStream::connect(path);
+    let stream = stream.with_context(|| format!("nobody listens at {}", path.display()))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange(stream, request).context("the admin API did not answer")
+}
+
 /// The body of the admin API's answer; `None` where it has nothing of that name.
 fn ask(config: &Config, files: &dyn Sources, path: &str) -> anyhow::Result<Option<String>> {
     let admin = &config.process.admin;
@@ -50,20 +70,18 @@ fn ask(config: &Config, files: &dyn Sources, path: &str) -> anyhow::Result<Optio
     };
     let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{token}\r\n");
     let answer = match bind {
-        AdminAddress::Unix(path) => {
-            let stream =
-                UnixStream::connect(path).with_context(|| format!("nobody listens at {path}"))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, &request)
-        }
+        AdminAddress::Unix(path) => over_socket(Path::new(path), &request)?,
         AdminAddress::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, PATIENCE)
                 .with_context(|| format!("nobody listens at {address}"))?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, &request)
+            exchange(stream, &request).context("the admin API did not answer")?
         }
     };
-    let answer = answer.context("the admin API did not answer")?;
+    body(&answer)
+}
+
+fn body(answer: &str) -> anyhow::Result<Option<String>> {
     let (head, body) = answer.split_once("\r\n\r\n").context("the admin API's answer is cut")?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(Some(body.to_owned())),

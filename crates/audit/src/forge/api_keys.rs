@@ -1,8 +1,5 @@
 //! API keys: a file of keys of the audit's own in the place of the operator's.
 
-use std::time::Duration;
-
-use portcullis_core::calendar::Time;
 use serde_json::{Map, json};
 
 use super::{Bad, Caller, Credential, Entry, Forged, Workshop, broken};
@@ -24,8 +21,8 @@ pub(super) fn forge(
     let mut try_with = |kind, detail: &str, text: &str| {
         bad.push((Bad::of(kind, detail), place.with(text)));
     };
-    let past = keys.day(-2);
-    let future = keys.day(2);
+    let past = keys.workshop.time(-2 * DAY);
+    let future = keys.workshop.time(2 * DAY);
     let expired = keys.add(Key { expires: Some(past.clone()), ..Key::good(&needs.scopes) })?;
     try_with("expired", "", &expired);
     let early = keys.add(Key { not_before: Some(future), ..Key::good(&needs.scopes) })?;
@@ -155,11 +152,5 @@ impl Keys<'_, '_> {
         }
         self.workshop.lists.entry(self.reference.clone()).or_default().push(entry);
         Ok(text)
-    }
-
-    /// So many days from now.
-    fn day(&self, days: i64) -> String {
-        let seconds = u64::try_from(self.workshop.in_seconds(days * DAY)).unwrap_or_default();
-        Time(Duration::from_secs(seconds)).to_string()
     }
 }

@@ -97,7 +97,7 @@ impl SigningKey {
 
     /// The public key in the forms in which it has been taken for a secret elsewhere.
     pub(super) fn as_secrets(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let pem = pem("PUBLIC KEY", &self.der);
+        let pem = self.public_pem();
         vec![
             ("PEM", pem.clone().into_bytes()),
             ("PEM without its last line break", pem.trim_end().as_bytes().to_vec()),
@@ -111,11 +111,20 @@ impl SigningKey {
         json!({ "alg": self.algorithm, "typ": "JWT", "kid": self.kid })
     }
 
+    pub(super) fn public_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.der)
+    }
+
+    /// The signature alone, in base64url.
+    pub(super) fn sign_bytes(&self, bytes: &[u8]) -> Result<String, String> {
+        let algorithm: Algorithm = self.algorithm.parse().map_err(broken)?;
+        sign(bytes, &self.secret, algorithm).map_err(broken)
+    }
+
     /// With a header that may say anything.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> Result<String, String> {
         let message = message(header, claims);
-        let algorithm: Algorithm = self.algorithm.parse().map_err(broken)?;
-        let signature = sign(message.as_bytes(), &self.secret, algorithm).map_err(broken)?;
+        let signature = self.sign_bytes(message.as_bytes())?;
         Ok(format!("{message}.{signature}"))
     }
 }
@@ -123,6 +132,11 @@ impl SigningKey {
 /// What is signed.
 pub(super) fn message(header: &Value, claims: &Value) -> String {
     format!("{}.{}", encode(header.to_string()), encode(claims.to_string()))
+}
+
+/// HMAC-SHA-256 in base64url.
+pub(super) fn hmac_of(secret: &[u8], bytes: &[u8]) -> Result<String, String> {
+    sign(bytes, &EncodingKey::from_secret(secret), Algorithm::HS256).map_err(broken)
 }
 
 /// With a shared secret.

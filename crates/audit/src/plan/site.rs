@@ -14,6 +14,17 @@ use crate::mutate::{self, Open};
 use crate::oracle::{Fate, Owner};
 use crate::send::{Lane, Presented, Protocol};
 
+/// Bad credentials that anybody can make. The others are bad only where the issuer is the audit's.
+const ANYBODYS: [&str; 8] = [
+    "malformed",
+    "alg none",
+    "unknown kid",
+    "wrong key",
+    "embedded jwk",
+    "embedded jku",
+    "embedded x5u",
+    "two credentials",
+];
 /// Methods that are tried beside those that the route names. The last one nobody knows.
 const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "AUDIT"];
 /// Public routes that ways lead through into a protected one.
@@ -158,7 +169,7 @@ impl Site<'_> {
 
     /// With a good credential of one entry, or of each.
     pub(super) fn good(&self, method: &str, entry: Option<usize>, planned: &mut Planned) {
-        if self.planner.negative_only {
+        if self.planner.in_use {
             return;
         }
         let route = self.planner.oracle.route(self.index);
@@ -220,6 +231,9 @@ impl Site<'_> {
         credential: &Credential,
         planned: &mut Planned,
     ) {
+        if self.planner.in_use && !ANYBODYS.contains(&bad.kind) {
+            return;
+        }
         if bad.methods.is_some_and(|methods| !methods.contains(&method)) {
             return;
         }

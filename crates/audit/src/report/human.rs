@@ -72,6 +72,15 @@ fn tell(report: &Report, name: &str, out: &mut String) -> std::fmt::Result {
         noun(probes, "probe"),
         report.seconds,
     )?;
+    if let (Some(by_record), Some(by_status), Some(inconclusive)) =
+        (report.by_record, report.by_status, report.inconclusive)
+    {
+        writeln!(
+            out,
+            "of a running gateway: {by_record} verdicts by its record of decisions, {by_status} by \
+             the answer's status only; {inconclusive} prove nothing"
+        )?;
+    }
     let findings = report.findings.len() + report.more_findings;
     writeln!(
         out,

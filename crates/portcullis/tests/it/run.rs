@@ -24,7 +24,7 @@ shutdown: {{ drain_delay: 0s }}
 }
 
 /// The loopback address in a line that the gateway logged.
-fn address(line: &str) -> String {
+pub(crate) fn address(line: &str) -> String {
     let from = &line[line.find("127.0.0.1:").unwrap()..];
     let end = from.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':');
     from[..end.unwrap_or(from.len())].to_owned()
