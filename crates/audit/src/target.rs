@@ -65,7 +65,7 @@ pub async fn audit_target(
     let started = clock.mono();
     let at = |_: &Config| Clock::beginning(wall);
     let Prepared { config, places, mut planner, .. } = prepare(subject, options.quick, at)?;
-    let roads = Outside::new(targets, &config, roots)?;
+    let roads = Outside::new(targets, &config, &roots)?;
     planner.in_use = true;
     planner.keep_listeners(|listener| roads.targets[usize::from(listener)].is_some());
     name_hosts(&mut planner, &config, &roads);
@@ -86,7 +86,7 @@ impl Outside {
     fn new(
         targets: &[Target],
         config: &Config,
-        roots: Arc<RootCertStore>,
+        roots: &Arc<RootCertStore>,
     ) -> Result<Self, AuditError> {
         let mut found: Vec<Option<Target>> = vec![None; config.listeners.len()];
         for target in targets {
@@ -100,7 +100,7 @@ impl Outside {
             let provider = Arc::new(aws_lc_rs::default_provider());
             let builder = ClientConfig::builder_with_provider(provider);
             let builder = builder.with_safe_default_protocol_versions().map_err(could_not)?;
-            let builder = builder.with_root_certificates(Arc::clone(&roots));
+            let builder = builder.with_root_certificates(Arc::clone(roots));
             let mut client = builder.with_no_client_auth();
             let protocol: &[u8] = if http2 { b"h2" } else { b"http/1.1" };
             client.alpn_protocols = vec![protocol.to_vec()];
