@@ -72,6 +72,8 @@ pub enum Fault {
 
 #[cfg(not(feature = "planted-faults"))]
 mod chosen {
+    use std::borrow::Cow;
+
     use super::Fault;
     use crate::exchange::Exchange;
     use crate::head::RequestHead;
@@ -97,8 +99,8 @@ mod chosen {
     /// The path that routes are found by.
     #[must_use]
     #[inline(always)]
-    pub fn routed_path(head: &RequestHead) -> &[u8] {
-        head.path()
+    pub fn routed_path(head: &RequestHead) -> Cow<'_, [u8]> {
+        Cow::Borrowed(head.path())
     }
 
     /// The method that routes are found by, where it is another one than the request's.

@@ -202,6 +202,12 @@ impl Authenticate {
                     self.accept(by, span, accepted, exchange);
                     return Step::Continue;
                 }
+                Err(Denied::Reply(reply)) if reply.head.status.as_u16() == 401 => {
+                    return match self.may_fail(address, services).await {
+                        true => Step::Reply(reply),
+                        false => Step::Refuse(slowed()),
+                    };
+                }
                 Err(Denied::Reply(reply)) => return Step::Reply(reply),
                 // Whether this one would take it is not known, so nobody else's no is final.
                 Err(Denied::Problem(problem)) if problem.code.status != 401 => break problem,
@@ -211,7 +217,7 @@ impl Authenticate {
                 },
             }
         };
-        if problem.code.status == 401 && self.failures_left(address, 1, services).await.is_none() {
+        if problem.code.status == 401 && !self.may_fail(address, services).await {
             return Step::Refuse(slowed());
         }
         let told = problem.fields.iter().any(|(name, _)| *name == "www-authenticate");
@@ -220,6 +226,11 @@ impl Authenticate {
             false if problem.code.status == 401 => self.challenged(problem),
             false => problem,
         })
+    }
+
+    /// Counts a failure, and says whether the address had one left.
+    async fn may_fail(&self, address: LimitKey, services: &dyn Services) -> bool {
+        self.failures_left(address, 1, services).await.is_some()
     }
 
     /// How many failures the address has left after `want` more; `None` when it has not so many.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use portcullis_config::{Source, load, render};
-use portcullis_core::auth::{Authenticator, Presented, Verified, Verify};
+use portcullis_core::auth::{Authenticator, Denied, Presented, Verified, Verify};
 use portcullis_core::carry::Carry;
 use portcullis_core::finding::Findings;
 use portcullis_core::limit::{Algorithm, Grant, LimitKey, LimitSpec};
@@ -391,6 +391,10 @@ impl Tokens {
     fn judge(&self, exchange: &Exchange) -> Verified {
         let value = exchange.request.fields.get(self.header.as_bytes()).unwrap_or_default();
         let value = String::from_utf8_lossy(value);
+        if value == "refused-in-own-words" {
+            let head = ResponseHead::new(StatusCode::UNAUTHORIZED);
+            return Err(Denied::Reply(Reply { head, body: ReplyBody::Bytes(Bytes::new()) }));
+        }
         match value.strip_prefix("good-") {
             Some(client) => {
                 Ok(Arc::new(Identity::new(Arc::clone(&self.auth), client.to_owned())).into())

@@ -21,6 +21,8 @@ pub const SHOWN_FOR: Duration = Duration::from_secs(3600);
 const PIECE_BYTES: usize = 64 << 10;
 /// Longer texts are cut: an entry must not push out hundreds of others.
 const TEXT_BYTES_MAX: usize = 255;
+/// More policies than any route has. With it no entry is longer than a piece.
+const ASKED_MAX: usize = 64;
 /// A trusted hop may use one id for many requests.
 const FOUND_MAX: usize = 10;
 
@@ -96,6 +98,8 @@ struct Ring {
     /// Oldest first; none of them is written to again.
     full: VecDeque<Arc<Vec<u8>>>,
     current: Vec<u8>,
+    /// The entry that is being written: how long it is shows at its end.
+    entry: Vec<u8>,
 }
 
 impl Recent {
@@ -122,8 +126,10 @@ impl Recent {
         asked: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
     ) {
         let Some(mut ring) = self.ring(worker) else { return };
-        ring.make_room(self.pieces_max);
-        decided.write(&mut ring.current, asked);
+        let Ring { entry, .. } = &mut *ring;
+        entry.clear();
+        decided.write(entry, asked);
+        ring.keep_entry(self.pieces_max);
     }
 
     /// The decisions about requests of this id in the last hour, the latest first.
@@ -144,12 +150,15 @@ impl Recent {
 }
 
 impl Ring {
-    /// Begins a new piece where the current one may not hold another entry.
-    fn make_room(&mut self, pieces_max: usize) {
-        const ENTRY_BYTES_MAX: usize = 16 << 10;
-        if self.current.capacity() > 0 && self.current.len() + ENTRY_BYTES_MAX <= PIECE_BYTES {
-            return;
+    /// Appends the entry, to a new piece where the current one cannot hold it.
+    fn keep_entry(&mut self, pieces_max: usize) {
+        if self.current.capacity() == 0 || self.current.len() + self.entry.len() > PIECE_BYTES {
+            self.begin_piece(pieces_max);
         }
+        self.current.extend_from_slice(&self.entry);
+    }
+
+    fn begin_piece(&mut self, pieces_max: usize) {
         let mut next = None;
         if self.full.len() + 1 >= pieces_max
             && let Some(oldest) = self.full.pop_front()
@@ -190,9 +199,8 @@ impl Decided<'_> {
         for maybe in [self.route, self.identity, self.backend, self.problem, self.detail] {
             text(out, maybe.unwrap_or_default().as_bytes());
         }
-        // No route has so many.
-        out.push(asked.len().min(TEXT_BYTES_MAX) as u8);
-        for (phase, policy) in asked.take(TEXT_BYTES_MAX) {
+        out.push(asked.len().min(ASKED_MAX) as u8);
+        for (phase, policy) in asked.take(ASKED_MAX) {
             text(out, phase.as_bytes());
             text(out, policy.as_bytes());
         }
@@ -372,6 +380,21 @@ mod tests {
         let found = recent.find(b"a", NOW + Duration::from_secs(40));
         assert_eq!(found.len(), FOUND_MAX);
         assert_eq!(found[0].time, "2026-11-24T09:30:29.000Z");
+    }
+
+    /// What the manual of `recent_max` says.
+    #[test]
+    fn a_mebibyte_holds_five_thousand_decisions() {
+        let recent = Recent::new(1, 1 << 20);
+        for number in 0..50_000_u32 {
+            let id = format!("{number:032x}");
+            recent.note(0, &decided(id.as_bytes()), ASKED.into_iter());
+        }
+        let oldest = 50_000 - 5_000_u32;
+        assert_eq!(recent.find(format!("{oldest:032x}").as_bytes(), NOW).len(), 1);
+        let ring = recent.ring(0).unwrap();
+        let full: usize = ring.full.iter().map(|piece| entries(piece).count()).sum();
+        assert!(full < 6_000, "{full}");
     }
 
     /// The oldest go first, and the ring never holds more than it may.

@@ -187,6 +187,19 @@ fn many_failures_slow_an_address_and_never_a_known_credential() {
     assert_eq!(elsewhere.now, world.now());
 }
 
+/// Who answers for somebody else's no answers no oftener than others.
+#[test]
+fn a_refusal_in_the_authorizers_own_words_is_a_failure_too() {
+    let (snapshot, world) = (snapshot(), World::default());
+    let ask = |request: &str| ask(&snapshot, &world, request);
+    for _ in 0..20 {
+        let answer = ask("GET http://h/any x-far:refused-in-own-words");
+        assert!(answer.starts_with("Reply("), "{answer}");
+    }
+    let answer = ask("GET http://h/any x-far:refused-in-own-words");
+    assert!(answer.starts_with("authentication-slowed"), "{answer}");
+}
+
 #[test]
 fn addresses_of_one_ipv6_network_count_as_one() {
     let key = |text: &str| address_key(text.parse().unwrap());
