@@ -1,8 +1,8 @@
 //! An audit of a gateway that is running: what must be refused is sent to it, and nothing else.
 //!
 //! There is no stub backend behind it, so what reached a backend is read from the gateway's own
-//! record of its decisions, by request id; or, without that, from the answers alone. Credentials are
-//! signed by nobody, so a gateway is not shown to tell an expired token of its issuer from a good
+//! record of its decisions, by request id; or, without that, from the answers alone. Nobody signs
+//! the credentials, so a gateway is not shown to tell an expired token of its issuer from a good
 //! one: that is for the audit of its configuration.
 
 use std::collections::HashSet;

@@ -30,7 +30,7 @@ pub struct Process {
     #[serde(default)]
     pub admin: Admin,
     /// Memory for what was decided about the requests of the last hour, which `portcullis explain
-    /// --id` asks the admin API for: about 5,000 requests a mebibyte. `0B` remembers none. Default:
+    /// --id` asks the admin API for: about 4,000 requests a mebibyte. `0B` remembers none. Default:
     /// `4MiB`.
     #[serde(default)]
     pub recent_max: Option<Size>,

@@ -384,17 +384,17 @@ mod tests {
 
     /// What the manual of `recent_max` says.
     #[test]
-    fn a_mebibyte_holds_five_thousand_decisions() {
+    fn a_mebibyte_holds_four_thousand_decisions() {
         let recent = Recent::new(1, 1 << 20);
         for number in 0..50_000_u32 {
             let id = format!("{number:032x}");
             recent.note(0, &decided(id.as_bytes()), ASKED.into_iter());
         }
-        let oldest = 50_000 - 5_000_u32;
+        let oldest = 50_000 - 4_000_u32;
         assert_eq!(recent.find(format!("{oldest:032x}").as_bytes(), NOW).len(), 1);
         let ring = recent.ring(0).unwrap();
         let full: usize = ring.full.iter().map(|piece| entries(piece).count()).sum();
-        assert!(full < 6_000, "{full}");
+        assert!(full < 5_000, "{full}");
     }
 
     /// The oldest go first, and the ring never holds more than it may.

@@ -193,8 +193,10 @@ impl Compiled {
         let refused = |detail| Refusal { expired: false, detail };
         let (id, secret) = secret::split(text).ok_or(refused("not an API key"))?;
         let key = self.keys.0.get(&secret::hash(id, secret));
-        let any = || is_planted(Fault::RevokedKeyAccepted).then(|| self.keys.0.values().next());
-        let Some(key) = key.or_else(|| any().flatten()) else {
+        let is_live = |key: &&Key| key.period.not_before <= wall && wall < key.period.expires;
+        let any = || self.keys.0.values().find(is_live);
+        let planted = || is_planted(Fault::RevokedKeyAccepted).then(any).flatten();
+        let Some(key) = key.or_else(planted) else {
             return Err(refused("no such key"));
         };
         // Only who knows the secret learns this.
