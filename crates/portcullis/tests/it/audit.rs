@@ -21,7 +21,8 @@ fn the_full_example_is_proved() {
     let path = root().join("examples/full.yaml");
     let place = Place::with("");
     let ran = place.run(&["audit", "--json", "-c", path.to_str().unwrap()]);
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
+    let report: Value =
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
     assert_eq!(ran.status, 0, "{}", ran.stdout);
     assert_eq!(report["coverage"], 100.0);
     assert_eq!(report["findings"], Value::Array(Vec::new()));
@@ -67,10 +68,10 @@ fn a_running_gateway_is_asked_what_it_did() {
     place.write("portcullis.yaml", &config);
     let running = place.start(&["run"]);
     let url = format!("http://{}", address(&running.logged("listening")));
-    let arguments =
-        ["audit", "--json", "--target", &url, "--admin", admin.to_str().unwrap()];
+    let arguments = ["audit", "--json", "--target", &url, "--admin", admin.to_str().unwrap()];
     let ran = place.run(&arguments);
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
+    let report: Value =
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
     assert_eq!(ran.status, 0, "{}", ran.stdout);
     assert_eq!(report["coverage"], 100.0);
     assert!(report["by_record"].as_u64() > Some(50), "{report}");
