@@ -6,6 +6,7 @@
 
 mod acceptance;
 mod backend;
+mod deadline;
 mod forms;
 mod group;
 mod hours;
@@ -31,6 +32,7 @@ pub use acceptance::Acceptance;
 pub use backend::{
     Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
 };
+pub use deadline::DeadlineHeader;
 pub use forms::OneOrMany;
 pub use hours::{Days, Hours, Times, Zone};
 pub use inline_test::{Caller, Expect, InlineTest, TestCertificate, TestRequest};

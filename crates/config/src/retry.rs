@@ -78,8 +78,9 @@ impl<'de> Deserialize<'de> for RetryOn {
 struct LongRetry {
     /// After which failures: `connect` (no connection), `reset` (the connection or the stream ended
     /// before the first byte of an answer), `502`, `503`, `504` (answers of the backend with that
-    /// status) and `unavailable` (gRPC's status 14 in the head of an answer). A `Retry-After` of
-    /// more than two seconds is respected by not trying again. Default: all of these.
+    /// status; `502` also what is not HTTP) and `unavailable` (gRPC's status 14 in the head of an
+    /// answer). A `Retry-After` of more than two seconds is respected by not trying again.
+    /// Default: all of these.
     #[schemars(length(min = 1), extend("uniqueItems" = true))]
     on: Vec<RetryOn>,
     /// How often it is sent at most, the first time included. No endpoint gets it twice.

@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::deadline::DeadlineHeader;
 use crate::forms::OneOrMany;
 use crate::matching::Match;
 use crate::require::Require;
@@ -81,6 +82,14 @@ pub struct Settings {
     /// part replaces the inherited one. Default: `15s` to the head.
     #[serde(default)]
     pub timeout: Option<Timeouts>,
+    /// The request header in which a caller says for how many milliseconds it still waits. What a
+    /// trusted proxy (`trusted_proxies` of the listener) says there bounds the whole exchange as
+    /// `timeout: {total: …}` does, and the shorter of the two holds; what anybody else says is
+    /// removed. The backend is told there what is left, with each try anew, where there is such a
+    /// bound. `grpc-timeout` of gRPC calls is always read, from every caller, and told. Replaces
+    /// what is inherited. Default: `off`.
+    #[serde(default)]
+    pub deadline_header: Option<DeadlineHeader>,
     /// When a request is sent to another endpoint of its backend: a map, or `off`. Replaces what is
     /// inherited. Default: where no connection could be made, up to four endpoints are tried. Where
     /// it is not `off`, what the backend has not begun with is sent again in any case: a refused

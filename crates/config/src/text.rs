@@ -32,6 +32,10 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "zone", check: |text| text.parse::<crate::hours::Zone>().map(drop) },
     Format { name: "time", check: |text| text.parse::<Time>().map(drop) },
     Format { name: "health", check: |text| text.parse::<crate::backend::Health>().map(drop) },
+    Format {
+        name: "deadline-header",
+        check: |text| text.parse::<crate::deadline::DeadlineHeader>().map(drop),
+    },
     Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },

@@ -41,6 +41,22 @@ pub fn timeout(fields: &Fields) -> Option<Duration> {
     }
 }
 
+/// What `grpc-timeout` says of a wait: an amount, and its unit. The finest of milliseconds, seconds
+/// and hours that eight digits can hold, rounded down, since nobody is to be told more than is
+/// left; below a millisecond in nanoseconds.
+#[must_use]
+pub fn amount(left: Duration) -> (u64, char) {
+    /// Of eight digits.
+    const MOST: u128 = 99_999_999;
+    let seconds = left.as_secs();
+    match left.as_millis() {
+        0 => (left.as_nanos() as u64, 'n'),
+        millis @ 1..=MOST => (millis as u64, 'm'),
+        _ if u128::from(seconds) <= MOST => (seconds, 'S'),
+        _ => ((seconds / 3600).min(MOST as u64), 'H'),
+    }
+}
+
 /// The gRPC status for a problem with this HTTP status.
 ///
 /// gRPC's own mapping is for a client that meets an answer which is not gRPC: it knows little, and
@@ -129,6 +145,22 @@ mod tests {
             assert_eq!(of(value), None, "{value}");
         }
         assert_eq!(timeout(&Fields::default()), None);
+    }
+
+    #[test]
+    fn what_is_told_of_a_wait_is_never_more_than_it() {
+        let told = |left: Duration| {
+            let (amount, unit) = amount(left);
+            timeout(&fields(b"grpc-timeout", &format!("{amount}{unit}"))).unwrap()
+        };
+        for exact in [Duration::ZERO, Duration::from_nanos(999_999), Duration::from_millis(1_500)] {
+            assert_eq!(told(exact), exact);
+        }
+        assert_eq!(told(Duration::from_micros(1_999)), Duration::from_millis(1));
+        assert_eq!(told(Duration::from_millis(100_000_999)), Duration::from_secs(100_000));
+        let days = Duration::from_secs(2_000 * 86_400 + 1);
+        assert_eq!(told(days), days - Duration::from_secs(1));
+        assert!(told(Duration::MAX) < Duration::MAX);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use portcullis_core::proxy_protocol;
 use portcullis_snapshot::{Backend, Protocol, ProxyVersion};
@@ -28,10 +29,14 @@ pub(crate) struct Wish {
     /// Whom a PROXY protocol header would name: the client, and where it has connected to.
     pub(crate) client: SocketAddr,
     pub(crate) bind: Option<SocketAddr>,
+    /// Until when there has to be an answer, if that is known already.
+    pub(crate) by: Option<Duration>,
 }
 
 pub(crate) enum NoConnection {
     Busy,
+    /// The time of the whole exchange is over, for which no endpoint is to blame.
+    Late,
     Failed(io::Error),
 }
 
@@ -47,7 +52,11 @@ pub(crate) async fn acquire(
     if let Some(leg) = at_hand(worker, backend, index, &want) {
         return Ok(leg);
     }
-    deadline.set(Wait::Connect, worker.coarse_now() + backend.connect_timeout);
+    let at = worker.coarse_now() + backend.connect_timeout;
+    match wish.by {
+        Some(by) if by < at => deadline.set(Wait::ResponseHead, by),
+        _ => deadline.set(Wait::Connect, at),
+    }
     let joins = want.h2 && worker.pool.is_connecting(backend.balancer.endpoint(index));
     let permit = match joins {
         true => None,
@@ -61,20 +70,24 @@ pub(crate) async fn acquire(
         },
     };
     let mut connect = std::pin::pin!(connect(worker, backend, index, &want, Some(permit)));
-    poll_fn(|cx| match deadline.check(cx) {
-        Ok(()) => connect.as_mut().poll(cx),
-        Err(Expired(_)) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-    })
-    .await
-    .map_err(|error| {
-        if !is_exhausted(&error) {
-            return NoConnection::Failed(error);
-        }
-        // It is the gateway that has none left: this endpoint is not to blame for it, and another
-        // would fare no better.
-        worker.metrics.bound(Bound::Descriptors);
-        NoConnection::Busy
-    })
+    let made = poll_fn(|cx| match deadline.check(cx) {
+        Ok(()) => connect.as_mut().poll(cx).map_err(|error| failed(worker, error)),
+        Err(Expired(wait)) => Poll::Ready(Err(match wait {
+            Wait::Connect => NoConnection::Failed(io::ErrorKind::TimedOut.into()),
+            _ => NoConnection::Late,
+        })),
+    });
+    made.await
+}
+
+fn failed(worker: &Worker, error: io::Error) -> NoConnection {
+    if !is_exhausted(&error) {
+        return NoConnection::Failed(error);
+    }
+    // It is the gateway that has none left: this endpoint is not to blame for it, and another
+    // would fare no better.
+    worker.metrics.bound(Bound::Descriptors);
+    NoConnection::Busy
 }
 
 /// A leg of its own, for a health check.
@@ -84,7 +97,7 @@ pub(crate) async fn fresh(
     index: EndpointIndex,
 ) -> io::Result<Leg> {
     let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-    let wish = Wish { upgrade: false, client: nobody, bind: None };
+    let wish = Wish { upgrade: false, client: nobody, bind: None, by: None };
     let want = Want { local: true, shares: false, ..Want::new(backend, index, wish) };
     connect(worker, backend, index, &want, None).await
 }
@@ -184,8 +197,11 @@ async fn queue(
         {
             return Poll::Ready(Ok(Room::New(permit)));
         }
-        if deadline.check(cx).is_err() {
-            return Poll::Ready(Err(NoConnection::Busy));
+        if let Err(Expired(wait)) = deadline.check(cx) {
+            return Poll::Ready(Err(match wait {
+                Wait::Connect => NoConnection::Busy,
+                _ => NoConnection::Late,
+            }));
         }
         worker.pool.queue(cx.waker());
         Poll::Pending

@@ -24,6 +24,7 @@ use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
 use crate::gateway::Active;
+use crate::patience;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
 use crate::retry::{Tries, discard, pause};
@@ -83,6 +84,7 @@ pub(crate) async fn forward<C: Client>(
         upgrade: accept.is_some(),
         client: slot.exchange.connection.peer,
         bind: listener.bind.tcp(),
+        by: None,
     };
     let series = &active.backends[usize::from(backend.index)];
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
@@ -92,6 +94,10 @@ pub(crate) async fn forward<C: Client>(
     let mut chosen = None;
     loop {
         let now = slot.exchange.now.mono;
+        if now >= client.deadline().ceiling() {
+            worker.metrics.deadline(Wait::Total.kind());
+            return Err(refused(late(&backend.name)));
+        }
         let Some(index) = chosen.take().or_else(|| tries.pick(slot)) else {
             return Err(refused(unavailable(slot)));
         };
@@ -100,8 +106,10 @@ pub(crate) async fn forward<C: Client>(
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
         let in_flight = endpoint.start_request();
         let deadline = Rc::clone(client.deadline());
+        let wish = Wish { by: slot.trip.answer_by, ..wish };
         let mut leg = match dial::acquire(worker, &deadline, backend, index, wish).await {
             Ok(leg) => leg,
+            Err(NoConnection::Late) => return Err(refused(late(endpoint.url()))),
             Err(NoConnection::Busy) => {
                 return Err(refused(Problem::new(codes::BACKEND_BUSY).detail(&*backend.name)));
             }
@@ -121,6 +129,10 @@ pub(crate) async fn forward<C: Client>(
         }
         slot.exchange.request.authority = authority;
         name_host(slot, backend, index);
+        if deadline.ceiling() != Duration::MAX {
+            let left = deadline.ceiling().saturating_sub(worker.shared.world.clock().mono());
+            patience::tell(&mut slot.exchange.request, route, left);
+        }
         let mut outcome = match accept.is_none() || takes_connect(&leg) {
             true => heads(worker, client, slot, route, &mut leg, &mut upload, accept).await,
             false => Err(Failure::NoWebSocket),
@@ -371,6 +383,10 @@ fn takes_connect(leg: &Leg) -> bool {
     }
 }
 
+fn late(url: &str) -> Problem {
+    Problem::new(codes::BACKEND_TIMEOUT).detail(url)
+}
+
 fn refused(problem: Problem) -> ClientError {
     ClientError::Refused(problem)
 }
@@ -387,7 +403,7 @@ fn explain(failure: Failure, leg: &Leg) -> ClientError {
     let url = leg.endpoint().url();
     let problem = match failure {
         Failure::Client(error) => return error,
-        Failure::Timeout | Failure::Try => Problem::new(codes::BACKEND_TIMEOUT).detail(url),
+        Failure::Timeout | Failure::Try => late(url),
         Failure::NoWebSocket => {
             Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url} opens no WebSocket"))
         }

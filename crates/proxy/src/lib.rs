@@ -35,6 +35,7 @@ mod io;
 mod listener;
 mod max_forwards;
 mod outbox;
+mod patience;
 mod pool;
 mod prepare;
 mod probe;

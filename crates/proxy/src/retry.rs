@@ -89,7 +89,8 @@ impl Tries<'_> {
             Again::Elsewhere(least) => {
                 let random = slot.exchange.random.rotate_left(slot.trip.retries + 8);
                 let wait = backoff::wait(slot.trip.retries + 1, random).max(least);
-                if now.saturating_add(wait) >= client.deadline().ceiling() {
+                let by = slot.trip.answer_by.unwrap_or(Duration::MAX);
+                if now.saturating_add(wait) >= client.deadline().ceiling().min(by) {
                     return None;
                 }
                 if !self.tried.insert(index) {
@@ -118,6 +119,10 @@ impl Tries<'_> {
             // A stream of HTTP/2 has its head whole or not at all.
             Err(Failure::Head(HeadFailure::Cut(_))) if matches!(leg, Leg::H2(_)) => {
                 elsewhere(retry.on.contains(&RetryOn::Reset))
+            }
+            // What is no HTTP is as good an answer as a 502, which it would become.
+            Err(Failure::Head(HeadFailure::Malformed(_))) => {
+                elsewhere(retry.on.contains(&RetryOn::Status(502)))
             }
             Err(Failure::Try) => elsewhere(true),
             Ok(HeadKind::Final { .. }) if repeatable && fails(&retry.on, &slot.response) => {

@@ -24,6 +24,7 @@ use crate::forward::{Arrived, forward};
 use crate::gateway::Active;
 use crate::listener::Place;
 use crate::max_forwards;
+use crate::patience;
 use crate::slot::Slot;
 use crate::watch::Watch;
 use crate::wire::Progress;
@@ -111,10 +112,10 @@ async fn answer<C: Client>(
     trip.backend = Some(usize::from(number));
     let backend = &snapshot.backends[usize::from(number)];
     let route = &snapshot.routes[route];
-    let asked = match grpc::is_grpc(&exchange.request.fields) {
-        true => grpc::timeout(&exchange.request.fields),
-        false => None,
-    };
+    let Connection { listener, peer, .. } = *exchange.connection;
+    let listener = &snapshot.listeners[usize::from(listener)];
+    let trusted = || listener.trusts(peer.ip().to_canonical());
+    let asked = patience::asked(&mut exchange.request, route, trusted);
     if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
         client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
     }

@@ -87,6 +87,8 @@ pub struct Route {
     /// `None`: a policy answers (`respond`, `redirect`, `deny`).
     pub to: Option<Targets>,
     pub timeouts: Timeouts,
+    /// Where callers say how many milliseconds they still wait, in lower case.
+    pub deadline_header: Option<Box<str>>,
     pub retry: Retry,
     /// Longest request body, in bytes.
     pub body_bytes_max: u64,

@@ -105,3 +105,45 @@ async fn reflection_and_health_are_there_only_where_they_are_listed() {
     client.send(call("pkg.Echo/Unary")).await.unwrap();
     assert_eq!(asked.load(SeqCst), 1);
 }
+
+/// Only for calls that the route says may be made twice, since gRPC knows no idempotent method.
+#[tokio::test]
+async fn an_unavailable_service_is_asked_elsewhere() {
+    let answering = async |status: &'static str| {
+        H2Backend::start(Manner::default(), move |mut stream| async move {
+            stream.whole().await;
+            // With the head and no trailers, as servers tell a failure.
+            stream.answer(200, &[FIELDS[0], ("grpc-status", status)], "");
+        })
+        .await
+    };
+    let (bad, good) = (answering("14").await, answering("0").await);
+    let statuses = async |retry: &str| {
+        let gateway = Setup::new(&format!(
+            r#"
+routes:
+  echo: {{ match: {{ grpc: "pkg.Echo/*" }}, public: "a test", to: backend, retry: {retry} }}
+backends:
+  backend:
+    endpoints: ["h2c://{}", "h2c://{}"]
+    balance: round_robin
+    slow_start: off
+"#,
+            bad.address, good.address
+        ))
+        .real_clock()
+        .start();
+        let mut client = Client::connect(&gateway, Protocol::H2).await;
+        let mut statuses = Vec::new();
+        for _ in 0..4 {
+            let answer = client.send(call("pkg.Echo/Unary")).await.unwrap();
+            statuses.push(answer.field("grpc-status").unwrap().to_owned());
+        }
+        statuses.sort_unstable();
+        statuses
+    };
+    assert_eq!(statuses("{ non_idempotent: true }").await, ["0"; 4]);
+    assert_eq!(statuses("{ on: [unavailable], non_idempotent: true }").await, ["0"; 4]);
+    assert_eq!(statuses("{ on: [reset], non_idempotent: true }").await, ["0", "0", "14", "14"]);
+    assert_eq!(statuses("{ on: [unavailable] }").await, ["0", "0", "14", "14"]);
+}

@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod messages;
 mod oauth;
+mod patience;
 mod proxy_protocol;
 mod queue;
 mod retries;

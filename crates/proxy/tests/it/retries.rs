@@ -64,6 +64,7 @@ async fn what_failed_goes_to_another_endpoint_where_the_route_says_so() {
         ("502", response(502, "bad")),
         ("503", response(503, "bad")),
         ("504", response(504, "bad")),
+        ("502", "\0what is this\r\n\r\n".to_owned()),
         ("unavailable", grpc),
     ];
     for (kind, bytes) in kinds {

@@ -111,6 +111,9 @@ impl<'a> Compiler<'a, '_> {
             require,
             to: self.targets(written),
             timeouts: timeouts(&inherited),
+            deadline_header: inherited
+                .nearest(|settings| settings.deadline_header.as_ref())
+                .and_then(|header| header.0.as_deref().map(Into::into)),
             retry: retry(&inherited),
             body_bytes_max: inherited
                 .nearest(|settings| settings.body_max)
