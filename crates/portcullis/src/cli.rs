@@ -32,6 +32,9 @@ pub(crate) enum Verb {
     Check(Check),
     /// Try every route with all that must let nobody in, and show that nobody gets in
     Audit(Audit),
+    /// Make backends fail in every way, and show what clients see of it
+    #[command(subcommand, subcommand_help_heading = "Drills")]
+    Drill(Drill),
     /// Print the route table: what is matched, who may pass, and where it goes
     Routes(Routes),
     /// Say what would become of a request, phase by phase, without sending it
@@ -161,6 +164,39 @@ pub(crate) struct Audit {
     /// Write the routes as JUnit XML too, a test for each
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Drill {
+    /// Endpoints that are killed, hang, are slow, fail, come and go
+    Backends(Backends),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis drill backends
+  portcullis drill backends --only killed,changed --seconds 60
+
+This program's own gateway is started as a process of its own, with endpoints that are made up for
+the drill; nothing of yours is touched. All drills are played at once, each on a backend of its own:
+a second of calm, the trouble, and four seconds after it.
+Exit status: 0 all promises are kept, 1 not, 2 there is no such drill, 3 it could not be played.")]
+pub(crate) struct Backends {
+    /// Requests a second, for each drill
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(portcullis_drill::RATE_MAX)))]
+    pub rate: u32,
+    /// How long the trouble lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub seconds: u32,
+    /// Play these only
+    #[arg(long, value_name = "DRILL", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod completions;
 mod demo;
+mod drill;
 mod explain;
 mod keys;
 mod load;
@@ -57,6 +58,7 @@ fn verb(verb: &Verb) -> anyhow::Result<ExitCode> {
         Verb::Run(arguments) => log_to_stderr().and_then(|()| run::run(arguments)),
         Verb::Check(arguments) => check::run(arguments),
         Verb::Audit(arguments) => audit::run(arguments),
+        Verb::Drill(arguments) => drill::run(arguments),
         Verb::Routes(arguments) => routes::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Schema => schema::run(),

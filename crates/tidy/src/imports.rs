@@ -17,6 +17,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("portcullis-admin", &["control", "core", "snapshot", "telemetry"]),
     // Runs a gateway, and holds what comes through against what the configuration says.
     ("portcullis-audit", &["config", "control", "core", "proxy", "snapshot", "telemetry"]),
+    // Sees the gateway as its clients do: as a process and a socket.
+    ("portcullis-drill", &[]),
     (
         "portcullis",
         &[
@@ -25,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "control",
             "core",
+            "drill",
             "http1",
             "policies",
             "proxy",

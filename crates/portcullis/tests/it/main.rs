@@ -9,6 +9,7 @@ mod binary;
 mod check;
 mod completions;
 mod demo;
+mod drill;
 mod examples;
 mod explain;
 mod keys;

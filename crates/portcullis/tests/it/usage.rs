@@ -16,6 +16,7 @@ fn help() {
           run          Run the gateway
           check        Compile a configuration and run its tests, and show everything that is wrong with it
           audit        Try every route with all that must let nobody in, and show that nobody gets in
+          drill        Make backends fail in every way, and show what clients see of it
           routes       Print the route table: what is matched, who may pass, and where it goes
           explain      Say what would become of a request, phase by phase, without sending it
           schema       Print the JSON Schema of the configuration, for editors
@@ -51,9 +52,10 @@ fn every_verb_has_help_with_an_example() {
         .take_while(|line| !line.is_empty())
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(verbs.len(), 10, "{help}");
+    assert_eq!(verbs.len(), 11, "{help}");
     for verb in verbs {
         let arguments: &[&str] = match verb {
+            "drill" => &["drill", "backends", "--help"],
             "keys" => &["keys", "create", "--help"],
             verb => &[verb, "--help"],
         };
