@@ -48,7 +48,7 @@ pub use render::{
     summary,
 };
 pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
-pub use retry::{Retry, RetryOn};
+pub use retry::{Hedge, Retry, RetryOn};
 pub use route::{
     ACTIONS, AuthUse, Group, Layer, Limits, Route, Settings, Target, Timeouts, Upgrade, Upgrades,
 };

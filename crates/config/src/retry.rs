@@ -1,10 +1,14 @@
 //! When a request is sent again, as written.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
-use portcullis_core::decode::short_or_long;
+use portcullis_core::decode::{Fault, short_or_long};
 use portcullis_core::node::{Node, Value};
-use portcullis_core::units::{DurationOrOff, Size};
+use portcullis_core::units::{DurationOrOff, PositiveDuration, Size};
+use portcullis_core::written_as_text;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -20,6 +24,43 @@ pub struct Retry {
     pub per_try: DurationOrOff,
     pub non_idempotent: bool,
     pub body_max: Size,
+    pub hedge: Hedge,
+}
+
+/// When a second endpoint is asked though the first has not failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hedge {
+    #[default]
+    Off,
+    /// When nineteen of twenty answers would be there.
+    P95,
+    After(Duration),
+}
+
+impl FromStr for Hedge {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        match text {
+            "off" => Ok(Self::Off),
+            "p95" => Ok(Self::P95),
+            _ => text.parse().map(|PositiveDuration(wait)| Self::After(wait)),
+        }
+    }
+}
+
+impl fmt::Display for Hedge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::P95 => f.write_str("p95"),
+            Self::After(wait) => PositiveDuration(*wait).fmt(f),
+        }
+    }
+}
+
+written_as_text! {
+    Hedge: "hedge", "`p95`, a duration such as `50ms`, or `off`", r"^(off|p95|([0-9]+(d|h|ms|m|s))+)$";
 }
 
 impl Retry {
@@ -96,6 +137,12 @@ struct LongRetry {
     /// How much of a body is kept to be sent again; with a larger one there is no second try, at
     /// most `1MiB`. Default: `64KiB`.
     body_max: Size,
+    /// Whether a second endpoint is asked where the first is slow, and when: after a duration, or
+    /// after what nineteen of twenty answers of the backend take (`p95`, once there have been 32).
+    /// The first good answer is passed on, and the other request is given up. It counts as one of
+    /// the `attempts`, takes from the backend's `retry_budget`, and is made only where the request
+    /// may be repeated. Default: `off`.
+    hedge: Hedge,
 }
 
 impl Default for LongRetry {
@@ -107,6 +154,7 @@ impl Default for LongRetry {
             per_try: DurationOrOff::OFF,
             non_idempotent: false,
             body_max: Size::kib(64),
+            hedge: Hedge::Off,
         }
     }
 }
@@ -119,6 +167,7 @@ impl From<LongRetry> for Retry {
             per_try: long.per_try,
             non_idempotent: long.non_idempotent,
             body_max: long.body_max,
+            hedge: long.hedge,
         }
     }
 }

@@ -36,6 +36,7 @@ pub(crate) const FORMATS: &[Format] = &[
         name: "deadline-header",
         check: |text| text.parse::<crate::deadline::DeadlineHeader>().map(drop),
     },
+    Format { name: "hedge", check: |text| text.parse::<crate::retry::Hedge>().map(drop) },
     Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },

@@ -98,6 +98,15 @@ pub(crate) static ALL: &[Scenario] = &[
         ..Scenario::THREE
     },
     Scenario {
+        name: "tail",
+        about: "one of three answers after half a second, and nobody avoids it",
+        route: ", retry: { hedge: p95 }",
+        backend: "\n    balance: round_robin",
+        script: |_| vec![(Duration::ZERO, Step::One(0, Manner::Slow(millis(500))))],
+        promises: &[Promise::NothingFails, Promise::WithinBudget, Promise::Quick(millis(250))],
+        ..Scenario::THREE
+    },
+    Scenario {
         name: "failing",
         about: "one of three answers 503, and that it is well",
         script: |_| vec![(Duration::ZERO, Step::One(0, Manner::Failing(503)))],

@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     pub(crate) bind: Option<SocketAddr>,
     /// Until when there has to be an answer, if that is known already.
     pub(crate) by: Option<Duration>,
+    /// The end of the whole exchange; [`Duration::MAX`] if there is none.
+    pub(crate) ceiling: Duration,
 }
 
 pub(crate) enum NoConnection {
@@ -97,7 +99,8 @@ pub(crate) async fn fresh(
     index: EndpointIndex,
 ) -> io::Result<Leg> {
     let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-    let wish = Wish { upgrade: false, client: nobody, bind: None, by: None };
+    let wish =
+        Wish { upgrade: false, client: nobody, bind: None, by: None, ceiling: Duration::MAX };
     let want = Want { local: true, shares: false, ..Want::new(backend, index, wish) };
     connect(worker, backend, index, &want, None).await
 }

@@ -4,6 +4,7 @@
 //! request is sent again that of `retry`.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use portcullis_core::policy::BodyUse;
-use portcullis_core::{BodyLength, Problem, Version, codes, websocket};
+use portcullis_core::{BodyLength, Problem, RequestHead, Version, codes, websocket};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{Backend, HostHeader, Route};
 use portcullis_upstream::{Algorithm, EndpointIndex, InFlight, Tried};
@@ -24,6 +25,7 @@ use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
 use crate::gateway::Active;
+use crate::hedge::{Race, Runner};
 use crate::patience;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
@@ -32,7 +34,7 @@ use crate::slot::Slot;
 use crate::worker::Worker;
 
 /// 1xx heads before the final one.
-const INTERIMS_MAX: u32 = 32;
+pub(crate) const INTERIMS_MAX: u32 = 32;
 /// How long a backend may leave `Expect: 100-continue` without an answer.
 const CONTINUE: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,8 @@ pub(crate) enum Failure {
     Timeout,
     /// The time of one try is over; there may be others.
     Try,
+    /// It is time to ask another endpoint as well.
+    Slow,
 }
 
 pub(crate) async fn forward<C: Client>(
@@ -85,26 +89,28 @@ pub(crate) async fn forward<C: Client>(
         client: slot.exchange.connection.peer,
         bind: listener.bind.tcp(),
         by: None,
+        ceiling: client.deadline().ceiling(),
     };
     let series = &active.backends[usize::from(backend.index)];
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
-    let mut tries = Tries { route, backend, tried: Tried::default(), key };
     let authority = slot.exchange.request.authority;
+    let mut tries = Tries { route, backend, tried: Tried::default(), key, authority };
+    let mut hedged = accept.is_some();
     backend.budget.request();
     let mut chosen = None;
     loop {
-        let now = slot.exchange.now.mono;
-        if now >= client.deadline().ceiling() {
+        let mut now = slot.exchange.now.mono;
+        if now >= wish.ceiling {
             worker.metrics.deadline(Wait::Total.kind());
             return Err(refused(late(&backend.name)));
         }
-        let Some(index) = chosen.take().or_else(|| tries.pick(slot)) else {
+        let Some(mut index) = chosen.take().or_else(|| tries.pick(slot)) else {
             return Err(refused(unavailable(slot)));
         };
-        let endpoint = Arc::clone(backend.balancer.endpoint(index));
+        let mut endpoint = Arc::clone(backend.balancer.endpoint(index));
         slot.trip.endpoint = Some(Arc::clone(&endpoint));
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
-        let in_flight = endpoint.start_request();
+        let mut in_flight = endpoint.start_request();
         let deadline = Rc::clone(client.deadline());
         let wish = Wish { by: slot.trip.answer_by, ..wish };
         let mut leg = match dial::acquire(worker, &deadline, backend, index, wish).await {
@@ -127,17 +133,24 @@ pub(crate) async fn forward<C: Client>(
         if !leg.is_reused() {
             series.connected(worker.metrics.id());
         }
-        slot.exchange.request.authority = authority;
-        name_host(slot, backend, index);
-        if deadline.ceiling() != Duration::MAX {
-            let left = deadline.ceiling().saturating_sub(worker.shared.world.clock().mono());
-            patience::tell(&mut slot.exchange.request, route, left);
-        }
+        address(worker, slot, &tries, index, wish.ceiling);
+        slot.trip.hedge_after = if hedged { None } else { tries.hedge_after(slot) };
         let mut outcome = match accept.is_none() || takes_connect(&leg) {
             true => heads(worker, client, slot, route, &mut leg, &mut upload, accept).await,
             false => Err(Failure::NoWebSocket),
         };
         slot.trip.bytes_in = upload.received;
+        if matches!(outcome, Err(Failure::Slow)) {
+            hedged = true;
+            let first = Runner { leg, index, in_flight, since: now };
+            let race = Race { worker, series, tries: &mut tries, upload: &upload, wish };
+            let heard;
+            // Few requests come here, and what they need is not to be in the way of the others.
+            (heard, outcome) = Box::pin(race.run(client, slot, first)).await;
+            Runner { leg, index, in_flight, since: now } = heard;
+            endpoint = Arc::clone(leg.endpoint());
+            slot.trip.endpoint = Some(Arc::clone(&endpoint));
+        }
         // To a client of extended CONNECT it would say that there is a WebSocket (RFC 8441 §5).
         if matches!(outcome, Ok(HeadKind::Final { .. }))
             && extended
@@ -168,6 +181,9 @@ pub(crate) async fn forward<C: Client>(
         slot.trip.waited(waited);
         if backend.balancer.algorithm() == Algorithm::Ewma {
             endpoint.answered(waited, now + waited);
+        }
+        if route.retry.hedge.is_some() {
+            backend.tail.observe(waited);
         }
         if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
             grant_websocket(slot, accept);
@@ -231,8 +247,24 @@ fn keeps_body(slot: &Slot, route: &Route) -> bool {
     fits && retry.repeats() && (retry.non_idempotent || request.method.is_idempotent())
 }
 
-fn name_host(slot: &mut Slot, backend: &Backend, index: EndpointIndex) {
+/// Says in the head what only this endpoint is told: its host, and how long there is.
+pub(crate) fn address(
+    worker: &Worker,
+    slot: &mut Slot,
+    tries: &Tries<'_>,
+    index: EndpointIndex,
+    ceiling: Duration,
+) {
     let request = &mut slot.exchange.request;
+    request.authority = tries.authority;
+    name_host(request, tries.backend, index);
+    if ceiling != Duration::MAX {
+        let left = ceiling.saturating_sub(worker.shared.world.clock().mono());
+        patience::tell(request, tries.route, left);
+    }
+}
+
+fn name_host(request: &mut RequestHead, backend: &Backend, index: EndpointIndex) {
     let name = match &backend.host {
         // HTTP/1.0 may name no host; a backend gets to see one all the same.
         HostHeader::Preserve if !request.authority.is_empty() => return,
@@ -273,6 +305,8 @@ async fn heads<C: Client>(
             deadline.set(Wait::RequestBody, worker.coarse_now().saturating_add(upload.pause()))
         }
     }
+    let hedge_after = slot.trip.hedge_after;
+    let mut patience: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
     let mut begun = false;
     let mut awaiting = false;
     let mut interims = 0;
@@ -307,6 +341,10 @@ async fn heads<C: Client>(
                         true => deadline.set(Wait::Try, try_by),
                         false => deadline.set(Wait::ResponseHead, by),
                     }
+                    let whole = upload.is_complete() && upload.is_repeatable();
+                    if let Some(after) = hedge_after.filter(|_| whole) {
+                        patience = Some(Box::pin(worker.shared.world.clock().sleep(after)));
+                    }
                 }
             }
             match leg.poll_head(cx, &worker.buffers, &limits, method, response) {
@@ -340,6 +378,11 @@ async fn heads<C: Client>(
         }
         if let Poll::Ready(gone) = client.poll_gone(cx) {
             return Poll::Ready(Err(Failure::Client(gone)));
+        }
+        if let Some(patience) = &mut patience
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(Failure::Slow));
         }
         match deadline.check(cx) {
             Ok(()) => Poll::Pending,
@@ -403,7 +446,7 @@ fn explain(failure: Failure, leg: &Leg) -> ClientError {
     let url = leg.endpoint().url();
     let problem = match failure {
         Failure::Client(error) => return error,
-        Failure::Timeout | Failure::Try => late(url),
+        Failure::Timeout | Failure::Try | Failure::Slow => late(url),
         Failure::NoWebSocket => {
             Problem::new(codes::BACKEND_MALFORMED).detail(format_args!("{url} opens no WebSocket"))
         }

@@ -31,6 +31,7 @@ mod h1;
 mod h2;
 mod h2_guard;
 mod h2_head;
+mod hedge;
 mod io;
 mod listener;
 mod max_forwards;

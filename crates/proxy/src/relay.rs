@@ -160,6 +160,18 @@ impl Upload {
         }
     }
 
+    /// Queues all of a body that was sent once for another backend, which gets it beside the first.
+    /// Only what is complete and repeatable is here whole.
+    pub(crate) fn repeat(&self, worker: &Worker, backend: &mut Leg) {
+        let kept = self.kept.as_deref();
+        let bytes = self.held.as_deref().or(kept.map(|kept| &*kept.bytes)).unwrap_or_default();
+        if !bytes.is_empty() {
+            backend.write(&worker.buffers, bytes);
+        }
+        let trailers = kept.and_then(|kept| kept.ended.as_ref()?.as_ref());
+        backend.finish(&worker.buffers, trailers);
+    }
+
     /// The answer is here and the client was not asked for its body: it is not wanted any more.
     pub(crate) fn abandon(&mut self) {
         self.state = State::Abandoned;

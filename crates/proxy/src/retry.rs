@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use portcullis_core::ResponseHead;
+use portcullis_core::{ResponseHead, Span};
 use portcullis_snapshot::{Backend, RetryOn, Route};
 use portcullis_upstream::{Ask, EndpointIndex, Tried, backoff};
 
@@ -34,6 +34,8 @@ pub(crate) struct Tries<'a> {
     pub(crate) tried: Tried,
     /// What the balancer hashes.
     pub(crate) key: Option<u64>,
+    /// The host as the client asked for it.
+    pub(crate) authority: Span,
 }
 
 /// What another try takes.
@@ -62,6 +64,11 @@ impl Tries<'_> {
     /// Whether one more is within what the route allows.
     pub(crate) fn more(&self, slot: &Slot) -> bool {
         slot.trip.retries + 1 < self.route.retry.attempts
+    }
+
+    /// Whether a backend may get it twice.
+    pub(crate) fn repeats(&self, slot: &Slot) -> bool {
+        slot.exchange.request.method.is_idempotent() || self.route.retry.non_idempotent
     }
 
     /// After no connection could be made: nothing was sent, so that anything may go elsewhere.
@@ -105,7 +112,7 @@ impl Tries<'_> {
     fn again(&self, slot: &Slot, leg: &Leg, outcome: &Result<HeadKind, Failure>) -> Option<Again> {
         let retry = &self.route.retry;
         let idempotent = slot.exchange.request.method.is_idempotent();
-        let repeatable = idempotent || retry.non_idempotent;
+        let repeatable = self.repeats(slot);
         let elsewhere =
             |allowed: bool| (repeatable && allowed).then_some(Again::Elsewhere(Duration::ZERO));
         match outcome {
@@ -134,7 +141,7 @@ impl Tries<'_> {
     }
 }
 
-fn fails(on: &[RetryOn], response: &ResponseHead) -> bool {
+pub(crate) fn fails(on: &[RetryOn], response: &ResponseHead) -> bool {
     on.contains(&RetryOn::Status(response.status.as_u16()))
         || (on.contains(&RetryOn::Unavailable)
             && response.fields.get(b"grpc-status") == Some(&b"14"[..]))

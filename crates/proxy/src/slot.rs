@@ -33,6 +33,8 @@ pub(crate) struct Trip {
     pub(crate) retries: u32,
     /// Until when there has to be an answer, once all of a request has been sent.
     pub(crate) answer_by: Option<Duration>,
+    /// How long the endpoint has before a second one is asked as well.
+    pub(crate) hedge_after: Option<Duration>,
     /// Waiting for the backend, all attempts together.
     pub(crate) backend_time: Option<Duration>,
     /// When an upgrade was granted: what comes after is no request's duration.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Known};
-use portcullis_upstream::{Balancer, Budget, Capacity, EndpointIndex, HealthSettings};
+use portcullis_upstream::{Balancer, Budget, Capacity, EndpointIndex, HealthSettings, Tail};
 
 #[derive(Debug)]
 pub struct Backend {
@@ -18,6 +18,8 @@ pub struct Backend {
     pub capacity: Arc<Capacity>,
     /// How many of its requests may be sent again; outlives reloads.
     pub budget: Arc<Budget>,
+    /// How long its slow answers take, of the routes that ask; outlives reloads.
+    pub tail: Arc<Tail>,
     pub health: Option<HealthProbe>,
     /// What the balancer goes by, where it hashes.
     pub hash: Option<HashKey>,

@@ -37,6 +37,6 @@ pub use portcullis_config::RetryOn;
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{
-    Access, CertificateFacts, NamedAuthenticator, Retry, Route, Snapshot, Targets, Timeouts,
+    Access, CertificateFacts, Hedge, NamedAuthenticator, Retry, Route, Snapshot, Targets, Timeouts,
     Version,
 };

@@ -156,6 +156,16 @@ pub struct Retry {
     pub non_idempotent: bool,
     /// How much of a body is kept.
     pub body_bytes_max: usize,
+    /// When a second endpoint is asked though the first has not failed; `None` is never.
+    pub hedge: Option<Hedge>,
+}
+
+/// How long the first endpoint has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedge {
+    /// As long as nineteen of twenty answers of its backend take.
+    P95,
+    After(Duration),
 }
 
 impl Retry {
@@ -163,7 +173,9 @@ impl Retry {
     #[must_use]
     pub fn repeats(&self) -> bool {
         self.attempts > 1
-            && (self.per_try.is_some() || self.on.iter().any(|on| *on != RetryOn::Connect))
+            && (self.per_try.is_some()
+                || self.hedge.is_some()
+                || self.on.iter().any(|on| *on != RetryOn::Connect))
     }
 }
 

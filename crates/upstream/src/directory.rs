@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::budget::{Budget, Terms};
 use crate::capacity::Capacity;
 use crate::endpoint::Endpoint;
+use crate::tail::Tail;
 
 /// Finds the state of a backend and of its endpoints again when a new snapshot names them.
 ///
@@ -23,6 +24,7 @@ pub struct Directory {
 struct Known {
     capacity: Weak<Capacity>,
     budget: Weak<Budget>,
+    tail: Weak<Tail>,
     endpoints: HashMap<Box<str>, Weak<Endpoint>>,
 }
 
@@ -72,6 +74,17 @@ impl Directory {
         })
     }
 
+    #[must_use]
+    pub fn tail(&self, backend: &str) -> Arc<Tail> {
+        self.with(backend, |known| {
+            known.tail.upgrade().unwrap_or_else(|| {
+                let made = Arc::new(Tail::default());
+                known.tail = Arc::downgrade(&made);
+                made
+            })
+        })
+    }
+
     /// Forgets the names of what no snapshot uses any more. To be called after a swap.
     pub fn prune(&self) {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -115,6 +128,8 @@ mod tests {
         assert_eq!(directory.capacity("orders").connections.used(), 1);
         let budget = directory.budget("orders", Terms::default());
         assert!(Arc::ptr_eq(&budget, &directory.budget("orders", Terms::default())));
+        let tail = directory.tail("orders");
+        assert!(Arc::ptr_eq(&tail, &directory.tail("orders")));
         let other = directory.budget("orders", Terms { percent: 5, ..Terms::default() });
         assert!(!Arc::ptr_eq(&budget, &other));
     }

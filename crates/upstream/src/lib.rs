@@ -18,6 +18,7 @@ pub mod mix;
 pub mod passive;
 mod schedule;
 pub mod split;
+pub mod tail;
 pub mod tried;
 
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member};
@@ -27,4 +28,5 @@ pub use directory::Directory;
 pub use endpoint::{Endpoint, InFlight, Service};
 pub use health::{Health, HealthSettings, Outcome, Transition};
 pub use split::Split;
+pub use tail::Tail;
 pub use tried::Tried;

@@ -19,6 +19,9 @@ impl Tried {
     /// since a further pick might repeat this one.
     #[must_use]
     pub fn insert(&mut self, index: EndpointIndex) -> bool {
+        if self.contains(index) {
+            return true;
+        }
         let Some(free) = self.list.get_mut(usize::from(self.len)) else { return false };
         *free = index.0;
         self.len += 1;

@@ -107,7 +107,7 @@ fn routes() {
         (
             "to: b, retry: {}",
             "to: b, retry: { on: [connect, reset, 502, 503, 504, unavailable], attempts: 2, \
-             per_try: off, non_idempotent: false, body_max: 64KiB }",
+             per_try: off, non_idempotent: false, body_max: 64KiB, hedge: off }",
         ),
         ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];

@@ -17,6 +17,7 @@ mod h2_guard;
 mod h2_pieces;
 mod h2spec;
 mod health;
+mod hedging;
 mod http1;
 mod lifecycle;
 mod limits;

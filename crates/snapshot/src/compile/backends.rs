@@ -81,6 +81,7 @@ impl Compiler<'_, '_> {
         Some(Backend {
             budget: self.directory.budget(&name, terms),
             capacity: self.directory.capacity(&name),
+            tail: self.directory.tail(&name),
             name,
             index,
             balancer,

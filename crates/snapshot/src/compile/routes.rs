@@ -14,7 +14,7 @@ use portcullis_core::policy::BodyUse;
 
 use super::policies::{CompiledLayer, decided_fields};
 use crate::router::RouteIndex;
-use crate::snapshot::{Access, Retry, Route, Targets, Timeouts};
+use crate::snapshot::{Access, Hedge, Retry, Route, Targets, Timeouts};
 
 const BODY_BYTES_MAX: u64 = 10 << 20;
 
@@ -244,6 +244,11 @@ fn retry(inherited: &Inherited<'_>) -> Retry {
         per_try: written.per_try.0,
         non_idempotent: written.non_idempotent,
         body_bytes_max: written.body_max.0 as usize,
+        hedge: match written.hedge {
+            portcullis_config::Hedge::Off => None,
+            portcullis_config::Hedge::P95 => Some(Hedge::P95),
+            portcullis_config::Hedge::After(wait) => Some(Hedge::After(wait)),
+        },
     }
 }
 

@@ -99,6 +99,8 @@ metrics! {
         "Attempts sent to a backend.";
     BackendRetries = Counter "portcullis_backend_retries" "" ["backend"]
         "Of them, those after the first of a request.";
+    BackendHedges = Counter "portcullis_backend_hedges" "" ["backend"]
+        "Of the retries, those sent beside a request that was slow and had not failed.";
     RetriesRefused = Counter "portcullis_backend_retries_refused" "" ["backend"]
         "Retries that the backend's retry_budget did not allow.";
     BackendConnects = Counter "portcullis_backend_connects" "" ["backend"]

@@ -290,6 +290,7 @@ pub(crate) fn collect_listener(name: &str, shards: &Sharded<ListenerShard>, out:
 pub struct BackendShard {
     requests: Count,
     retries: Count,
+    hedges: Count,
     connects: Count,
     idle: Count,
     active: Count,
@@ -301,6 +302,11 @@ impl Series<BackendShard> {
         let shard = self.shards.of(worker);
         shard.requests.add(1);
         shard.retries.add(u64::from(retry));
+    }
+
+    /// One of the attempts goes beside another that has not failed.
+    pub fn hedged(&self, worker: &WorkerId) {
+        self.shards.of(worker).hedges.add(1);
     }
 
     pub fn connected(&self, worker: &WorkerId) {
@@ -318,6 +324,7 @@ impl Series<BackendShard> {
 pub(crate) fn collect_backend(name: &str, shards: &Sharded<BackendShard>, out: &mut Exposition) {
     out.count(Metric::BackendRequests, &[name], shards.sum(|shard| &shard.requests));
     out.count(Metric::BackendRetries, &[name], shards.sum(|shard| &shard.retries));
+    out.count(Metric::BackendHedges, &[name], shards.sum(|shard| &shard.hedges));
     out.count(Metric::BackendConnects, &[name], shards.sum(|shard| &shard.connects));
     let mut pool = |state, count: u64| {
         out.gauge(Metric::PoolConnections, &[name, state], count as f64);

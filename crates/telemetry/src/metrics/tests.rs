@@ -116,6 +116,7 @@ fn named_things_show_what_they_hold() {
         portcullis_tls_handshake_failures_total{listener="https"} 0
         portcullis_backend_requests_total{backend="orders-v1"} 2
         portcullis_backend_retries_total{backend="orders-v1"} 1
+        portcullis_backend_hedges_total{backend="orders-v1"} 0
         portcullis_backend_connects_total{backend="orders-v1"} 1
         portcullis_pool_connections{backend="orders-v1",state="idle"} 3
         portcullis_pool_connections{backend="orders-v1",state="active"} 1
