@@ -1,9 +1,14 @@
 //! `portcullis audit`, as it is typed.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::PathBuf;
+
 use expect_test::expect;
 use serde_json::Value;
 
-use crate::binary::{Place, root};
+use crate::binary::{Place, Ran, root, run};
+use crate::examples::configurations;
 use crate::run::address;
 
 const CONFIG: &str = r#"
@@ -16,18 +21,27 @@ routes:
 backends: { app: "http://127.0.0.1:9000" }
 "#;
 
+/// What `audit --json` says, and its status.
+fn report(ran: &Ran) -> (Value, i32) {
+    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
+    (report, ran.status)
+}
+
 #[test]
-fn the_full_example_is_proved() {
-    let path = root().join("examples/full.yaml");
-    let place = Place::with("");
-    let ran = place.run(&["audit", "--json", "-c", path.to_str().unwrap()]);
-    let report: Value =
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
-    assert_eq!(ran.status, 0, "{}", ran.stdout);
-    assert_eq!(report["coverage"], 100.0);
-    assert_eq!(report["findings"], Value::Array(Vec::new()));
-    let routes = &report["routes"];
-    assert_eq!(routes["covered"], routes["authenticated"]);
+fn every_example_is_proved() {
+    for path in configurations() {
+        let name = path.display();
+        let (report, status) =
+            report(&run(&root(), &["audit", "--json", "-c", path.to_str().unwrap()]));
+        assert_eq!(status, 0, "{name}: {report:#}");
+        assert_eq!(report["coverage"], 100.0, "{name}");
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{name}");
+        let routes = &report["routes"];
+        assert_eq!(routes["covered"], routes["authenticated"], "{name}");
+        if path.ends_with("full.yaml") {
+            assert!(routes["authenticated"].as_u64() > Some(8), "{routes}");
+        }
+    }
 }
 
 #[test]
@@ -58,24 +72,74 @@ fn what_does_not_compile_is_not_proved() {
     .assert_eq(&nothing.stderr);
 }
 
+/// The configuration for a gateway that runs, with the socket of its admin API.
+fn running(place: &Place, config: &str) -> PathBuf {
+    let admin = place.write("partners.yaml", "[]").with_file_name("admin.sock");
+    let config = config.replace("127.0.0.1:8080", "127.0.0.1:0")
+        + &format!("admin: \"unix:{}\"\nprobes: off\naccess_log: off\n", admin.display());
+    place.write("portcullis.yaml", &config);
+    admin
+}
+
 #[test]
 fn a_running_gateway_is_asked_what_it_did() {
     let place = Place::with("");
-    let partners = place.write("partners.yaml", "[]");
-    let admin = partners.with_file_name("admin.sock");
-    let config = CONFIG.replace("127.0.0.1:8080", "127.0.0.1:0")
-        + &format!("admin: \"unix:{}\"\nprobes: off\naccess_log: off\n", admin.display());
-    place.write("portcullis.yaml", &config);
-    let running = place.start(&["run"]);
-    let url = format!("http://{}", address(&running.logged("listening")));
+    let admin = running(&place, CONFIG);
+    let gateway = place.start(&["run"]);
+    let url = format!("http://{}", address(&gateway.logged("listening")));
     let arguments = ["audit", "--json", "--target", &url, "--admin", admin.to_str().unwrap()];
-    let ran = place.run(&arguments);
-    let report: Value =
-        serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.shown()));
-    assert_eq!(ran.status, 0, "{}", ran.stdout);
+    let (report, status) = report(&place.run(&arguments));
+    assert_eq!(status, 0, "{report:#}");
     assert_eq!(report["coverage"], 100.0);
     assert!(report["by_record"].as_u64() > Some(50), "{report}");
     assert!(report["kinds"].get("good credential").is_none());
     let status_only = place.run(&["audit", "--quick", "--target", &url]);
     assert!(status_only.stdout.contains("0 verdicts by its record"), "{}", status_only.stdout);
+}
+
+#[test]
+fn a_running_gateway_that_lets_somebody_in_is_found_out() {
+    let place = Place::with("");
+    let backend = backend();
+    let opened = CONFIG.replace("auth: partners", "public: \"for a test\"");
+    let admin = running(&place, &opened.replace("http://127.0.0.1:9000", &backend));
+    let gateway = place.start(&["run"]);
+    let url = format!("http://{}", address(&gateway.logged("listening")));
+    // What should be running is not what does.
+    place.write("intended.yaml", CONFIG);
+    let target = ["audit", "--quick", "--json", "-c", "intended.yaml", "--target", &url];
+    for (record, code) in [(Some(&admin), "reached-backend"), (None, "answered")] {
+        let record = record.iter().flat_map(|admin| ["--admin", admin.to_str().unwrap()]);
+        let arguments: Vec<&str> = target.into_iter().chain(record).collect();
+        let (report, status) = report(&place.run(&arguments));
+        assert_eq!(status, 1, "{report:#}");
+        let finding = &report["findings"][0];
+        assert_eq!((&finding["code"], &finding["route"]), (&code.into(), &"orders".into()));
+        assert_eq!(finding["place"]["file"], "intended.yaml");
+        assert!(finding["reproduce"].as_str().unwrap().starts_with("curl "), "{finding}");
+    }
+}
+
+/// Answers everything with 200, as long as the test runs.
+fn backend() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                    reader.get_mut().write_all(answer.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    url
 }
