@@ -160,6 +160,8 @@ pub(crate) struct Forged {
     pub(crate) bad: Vec<(Bad, Credential)>,
     /// What has to be gone through before anything is presented.
     pub(crate) logins: Vec<Login>,
+    /// Credentials that are good once, and are used up before anything else is sent.
+    pub(crate) used: Vec<Credential>,
     /// Fields beside the gateway's own that no client may tell a backend.
     pub(crate) spoofed: Vec<String>,
 }
@@ -167,6 +169,18 @@ pub(crate) struct Forged {
 /// The session that a login comes to: what its cookie holds. Empty until then.
 #[derive(Clone, Default)]
 pub(crate) struct Session(pub(crate) Arc<Mutex<String>>);
+
+/// How a browser comes back from the provider (RFC 9700 §4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twist {
+    None,
+    NoState,
+    OtherState,
+    /// As a browser that another one's login is slipped to.
+    NoCookie,
+    /// A second time.
+    Again,
+}
 
 /// A login, from the first page to the session.
 pub(crate) struct Login {
@@ -179,6 +193,8 @@ pub(crate) struct Login {
     pub(crate) logout: Option<String>,
     /// Without TLS it has to be from this machine.
     pub(crate) near: bool,
+    /// What is wrong with how the browser comes back.
+    pub(crate) twist: Twist,
     /// Who wants the session.
     pub(crate) session: Option<Session>,
     /// Why there must not be one.

@@ -264,7 +264,7 @@ fn is_canonical(arrival: &Arrival, rules: &PathRules) -> bool {
 pub(crate) struct Site<'a> {
     pub(crate) route: &'a str,
     pub(crate) listener: &'a str,
-    /// The address that the listener has in the configuration.
+    /// The listener's address: that of the configuration, or of the gateway that runs.
     pub(crate) connect: &'a str,
     pub(crate) place: Option<Place>,
 }

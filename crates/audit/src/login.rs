@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::draft::Draft;
-use crate::forge::Login;
+use crate::forge::{Credential, Login, Twist};
 use crate::oracle::Owner;
 use crate::plan::Planner;
 use crate::send::{Lane, Protocol, Roads, connect};
@@ -54,6 +54,23 @@ pub(crate) async fn run(
         (Ok(_), None, Some(bad)) => Some(Outcome::Session(bad.to_string())),
         (Err(reason), Some(_), _) => Some(Outcome::NoSession(reason)),
         _ => None,
+    }
+}
+
+/// Uses up a credential that is good once, where a route of this index is; or why it is not good.
+pub(crate) async fn spend(
+    credential: &Credential,
+    index: usize,
+    planner: &Planner,
+    roads: &Rc<dyn Roads>,
+) -> Option<String> {
+    let (lane, draft) = planner.request(index, credential)?;
+    match ask(&draft, &lane, roads).await {
+        Ok(Answer { status: status @ (400 | 401 | 500..), .. }) => {
+            Some(format!("a credential that is good once gets {status} at once"))
+        }
+        Ok(_) => None,
+        Err(reason) => Some(reason),
     }
 }
 
@@ -104,10 +121,22 @@ async fn go(
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(has, _)| *has == name).map(|(_, value)| value).unwrap_or_default()
     };
-    let (state, nonce) = (of("state"), of("nonce"));
+    let (nonce, challenge) = (of("nonce"), of("code_challenge"));
+    let state = match login.twist {
+        Twist::NoState => String::new(),
+        // Its beginning is what the browser's login is found by.
+        Twist::OtherState => format!("&state={}audit", of("state")),
+        Twist::None | Twist::NoCookie | Twist::Again => format!("&state={}", of("state")),
+    };
     let mut back = page.clone();
-    back.target = format!("{}?code={}.{nonce}&state={state}", login.callback, login.code);
-    back.add("Cookie", begun.cookies.join("; "));
+    let code = &login.code;
+    back.target = format!("{}?code={code}.{nonce}.{challenge}{state}", login.callback);
+    if login.twist != Twist::NoCookie {
+        back.add("Cookie", begun.cookies.join("; "));
+    }
+    if login.twist == Twist::Again {
+        ask(&back, lane, roads).await?;
+    }
     let ended = ask(&back, lane, roads).await?;
     let kept = ended.cookies.iter().filter_map(|cookie| cookie.split_once('='));
     let mut kept = kept.filter(|(name, value)| !name.contains("-login-") && !value.is_empty());

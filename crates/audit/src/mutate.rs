@@ -87,6 +87,7 @@ pub(crate) fn all(base: &Draft, open: Open<'_>) -> Vec<Mutation> {
     }
     out.hosts();
     out.forms();
+    out.said_twice();
     out.fields(open);
     out.mutations
 }
@@ -279,6 +280,18 @@ impl Out<'_> {
             draft.absolute = true;
             draft.add("Host", "audit.invalid");
         });
+    }
+
+    /// Fields that the route is found by, with another value beside theirs.
+    fn said_twice(&mut self) {
+        for (name, _) in self.base.fields.clone() {
+            let detail = format!("{name}, another value first");
+            self.add("field said twice", detail, false, |draft| {
+                draft.fields.insert(0, (name.clone(), "audit".to_owned()));
+            });
+            let detail = format!("{name}, another value last");
+            self.add("field said twice", detail, false, |draft| draft.add(&name, "audit"));
+        }
     }
 
     /// What a client says about its own request in other fields.

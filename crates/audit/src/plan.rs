@@ -14,7 +14,7 @@ use portcullis_snapshot::Access;
 use portcullis_snapshot::router::Example;
 
 use crate::draft::Draft;
-use crate::forge::{Caller, Forged};
+use crate::forge::{Caller, Credential, Forged};
 use crate::mutate;
 use crate::needs::{self, TENANT};
 use crate::oracle::Oracle;
@@ -93,6 +93,8 @@ impl Planned {
 /// What the plan has to know of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerFacts {
+    /// Where a shell finds it.
+    pub(crate) connect: String,
     pub(crate) https: bool,
     pub(crate) http2: bool,
     /// Where it demands a certificate of everybody.
@@ -122,6 +124,16 @@ impl Kit {
     }
 }
 
+/// One of the routes that take turns at something.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Turn {
+    /// The entry, by its position among those of the route.
+    pub(crate) entry: usize,
+    pub(crate) number: usize,
+    /// How many routes there are for the same entry.
+    pub(crate) of: usize,
+}
+
 pub(crate) struct Planner {
     pub(crate) oracle: Oracle,
     pub(crate) quick: bool,
@@ -133,8 +145,11 @@ pub(crate) struct Planner {
     pub(crate) peers: Vec<IpAddr>,
     /// By the index of the route.
     pub(crate) kits: Vec<Kit>,
-    /// Why nobody can log in, by the index of the route.
-    pub(crate) login_gaps: HashMap<usize, Vec<String>>,
+    /// By the index of the route: which entry of `auth` a quick audit tries there with bad
+    /// credentials.
+    pub(crate) turns: Vec<Turn>,
+    /// What could not be done beforehand, by the index of the route: why nobody can log in.
+    pub(crate) gaps: HashMap<usize, Vec<String>>,
     /// Paths of public routes, by listener and host.
     pub(crate) open: HashMap<(u16, String), Vec<String>>,
 }
@@ -205,7 +220,7 @@ impl Planner {
                 planned.gap(format!("`{name}`: {reason}"));
             }
         }
-        for gap in self.login_gaps.get(&index).into_iter().flatten() {
+        for gap in self.gaps.get(&index).into_iter().flatten() {
             planned.gap(gap.clone());
         }
         if self.quick {
@@ -272,7 +287,7 @@ impl Planner {
             &sites[turn % sites.len()]
         };
         let entries = first.kit(method).count().max(1);
-        let entry = index % entries;
+        let Turn { entry, number, of } = self.turns[index];
         let before = planned.probes.len();
         for turn in 0..entries {
             if planned.probes.len() == before {
@@ -285,12 +300,12 @@ impl Planner {
             }
         }
         for (kind, variants) in first.kinds(method, entry) {
-            for variant in self.turns(index, kind, variants) {
-                site().bad_of(method, entry, kind, variant, planned);
+            for variant in turns((number, of), kind, variants) {
+                site().bad_of(&own, entry, kind, variant, planned);
             }
         }
         for (kind, variants) in kinds(&first.mutations(&own, &others)) {
-            for variant in self.turns(index, kind, variants) {
+            for variant in turns(self.all_routes(index), kind, variants) {
                 let site = site();
                 let mut all = site.mutations(&own, &others);
                 all.retain(|mutation| mutation.kind == kind);
@@ -302,13 +317,25 @@ impl Planner {
         }
     }
 
-    /// Which of so many variants of a probe are sent for a route: one, or as many as it takes for
-    /// all routes together to send each of them.
-    fn turns(&self, index: usize, kind: &str, variants: usize) -> Vec<usize> {
-        let routes = self.oracle.snapshot.routes.len().max(1);
-        let least = SEVERAL.iter().find(|(name, _)| *name == kind).map_or(1, |(_, least)| *least);
-        let each = variants.div_ceil(routes).max(least);
-        (0..each).map(|turn| (index * each + turn) % variants.max(1)).take(variants).collect()
+    fn all_routes(&self, index: usize) -> (usize, usize) {
+        (index, self.oracle.snapshot.routes.len())
+    }
+
+    /// Has the routes that take an entry of `auth` take turns at it.
+    pub(crate) fn take_turns(&mut self) {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        let mut named = Vec::with_capacity(self.kits.len());
+        for (index, kit) in self.kits.iter().enumerate() {
+            let made = kit.otherwise.iter().filter(|(_, forged)| forged.is_ok());
+            let names: Vec<&str> = made.map(|(name, _)| name.as_str()).collect();
+            let entry = index % names.len().max(1);
+            let name = names.get(entry).copied().unwrap_or_default();
+            let count = counts.entry(name).or_default();
+            named.push((name, Turn { entry, number: *count, of: 0 }));
+            *count += 1;
+        }
+        let turns = named.into_iter().map(|(name, turn)| Turn { of: counts[name], ..turn });
+        self.turns = turns.collect();
     }
 
     /// What is nearly a public route's: everything that is not, and would be if the gateway read
@@ -340,7 +367,7 @@ impl Planner {
                             && !matches!(site.expect(&mutation.draft), Expect::Open)
                     };
                     let some: Vec<_> = all.iter().filter(open).collect();
-                    for variant in self.turns(index, kind, some.len()) {
+                    for variant in turns(self.all_routes(index), kind, some.len()) {
                         site.mutated(some[variant].clone(), planned);
                     }
                 }
@@ -349,6 +376,14 @@ impl Planner {
         let kept: Vec<Probe> = planned.probes.drain(from..).collect();
         let kept = kept.into_iter().filter(|probe| !matches!(probe.expect, Expect::Open));
         planned.probes.extend(kept);
+    }
+
+    /// A request that reaches the route of this index, with a credential.
+    pub(crate) fn request(&self, index: usize, credential: &Credential) -> Option<(Lane, Draft)> {
+        let example = self.oracle.examples[index].first()?;
+        let site = self.site(index, example, Protocol::H1, &mut Planned::default())?;
+        let (lane, draft, _) = site.present(&site.base.method, credential);
+        Some((lane, draft))
     }
 
     fn protocols(&self, example: &Example) -> Vec<Protocol> {
@@ -397,6 +432,14 @@ impl Planner {
         site.answers = site.own_answer();
         Some(site)
     }
+}
+
+/// Which of so many variants of a probe are sent for one of several routes: one, or as many as it
+/// takes for all of them together to send each.
+fn turns((number, of): (usize, usize), kind: &str, variants: usize) -> Vec<usize> {
+    let least = SEVERAL.iter().find(|(name, _)| *name == kind).map_or(1, |(_, least)| *least);
+    let each = variants.div_ceil(of.max(1)).max(least);
+    (0..each).map(|turn| (number * each + turn) % variants.max(1)).take(variants).collect()
 }
 
 /// The path with the audit's tenant for its segment of this name, if it fits the template.

@@ -89,12 +89,14 @@ pub(crate) fn prepare<'a>(
         listeners: listeners(&config, &demanded),
         peers: peers(&config),
         open: HashMap::new(),
-        login_gaps: HashMap::new(),
+        gaps: HashMap::new(),
         quick,
         in_use: false,
         oracle,
         kits,
+        turns: Vec::new(),
     };
+    planner.take_turns();
     planner.name_tenants(&config);
     planner.find_open();
     let places = Places::new(&config, &sources);
@@ -213,6 +215,7 @@ fn takes<'a>(config: &'a Config, route: &'a portcullis_config::Route) -> Vec<&'a
 fn listeners(config: &Config, demanded: &HashMap<u16, usize>) -> Vec<ListenerFacts> {
     let listeners = config.listeners.iter().enumerate();
     let facts = listeners.map(|(index, named)| ListenerFacts {
+        connect: named.value.bind.value.to_string(),
         https: named.value.tls.is_some(),
         http2: named.value.http2,
         certificate: demanded.get(&(index as u16)).copied(),

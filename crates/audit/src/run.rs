@@ -60,7 +60,7 @@ pub async fn audit(
 
     let Prepared { config, places, mut planner, identities, .. } = prepared;
     let roads: Rc<dyn Roads> = Rc::new(Inside::new(&gateway, &config, &identities)?);
-    let logged_in = log_in(&mut planner, &roads).await;
+    let logged_in = get_ready(&mut planner, &roads).await;
     let sent = send_all(&planner, Sender::new(roads)).await;
 
     drop((upkeep, services));
@@ -130,38 +130,55 @@ pub(crate) struct Sent {
     pub(crate) answers: Vec<Answer>,
 }
 
-/// Goes through all logins. Gives those that had to fail and did not, by the index of a route.
-async fn log_in(planner: &mut Planner, roads: &Rc<dyn Roads>) -> Vec<(usize, String)> {
+/// What has to happen before any probe is sent. Gives logins that had to fail and did not, by the
+/// index of a route.
+async fn get_ready(planner: &mut Planner, roads: &Rc<dyn Roads>) -> Vec<(usize, String)> {
     let mut done: HashMap<*const Result<Forged, String>, Option<String>> = HashMap::new();
     let mut wrong = Vec::new();
     for index in 0..planner.kits.len() {
         let tools: Vec<_> = planner.kits[index].all().flatten().cloned().collect();
         for (name, forged) in tools {
             let Ok(made) = &*forged else { continue };
-            if made.logins.is_empty() {
-                continue;
-            }
             let gap = match done.get(&Arc::as_ptr(&forged)) {
                 Some(gap) => gap.clone(),
                 None => {
-                    let mut gap = None;
-                    for login in &made.logins {
-                        match login::run(login, index, planner, roads).await {
-                            Some(login::Outcome::NoSession(reason)) => {
-                                gap.get_or_insert(format!("`{name}`: no login: {reason}"));
-                            }
-                            Some(login::Outcome::Session(kind)) => wrong.push((index, kind)),
-                            None => {}
-                        }
-                    }
+                    let gap = log_in(made, index, planner, roads, &mut wrong).await;
+                    let gap = gap.map(|reason| format!("`{name}`: {reason}"));
                     done.insert(Arc::as_ptr(&forged), gap.clone());
                     gap
                 }
             };
-            planner.login_gaps.entry(index).or_default().extend(gap);
+            planner.gaps.entry(index).or_default().extend(gap);
         }
     }
     wrong
+}
+
+/// Goes through the logins of what one entry is tried with, and uses up what is good once. Gives
+/// why that cannot be done.
+async fn log_in(
+    made: &Forged,
+    index: usize,
+    planner: &Planner,
+    roads: &Rc<dyn Roads>,
+    wrong: &mut Vec<(usize, String)>,
+) -> Option<String> {
+    let mut gap = None;
+    for login in &made.logins {
+        match login::run(login, index, planner, roads).await {
+            Some(login::Outcome::NoSession(reason)) => {
+                gap.get_or_insert(format!("no login: {reason}"));
+            }
+            Some(login::Outcome::Session(kind)) => wrong.push((index, kind)),
+            None => {}
+        }
+    }
+    for credential in &made.used {
+        if let Some(reason) = login::spend(credential, index, planner, roads).await {
+            gap.get_or_insert(reason);
+        }
+    }
+    gap
 }
 
 pub(crate) async fn send_all(planner: &Planner, mut sender: Sender) -> Sent {
@@ -206,12 +223,11 @@ pub(crate) fn describe(
     report: &mut Writer<'_>,
 ) {
     let snapshot = &planner.oracle.snapshot;
-    let listener = &snapshot.listeners[usize::from(probe.lane.listener)];
-    let connect = listener.bind.to_string();
+    let listener = usize::from(probe.lane.listener);
     let site = Site {
         route: &snapshot.routes[index].name,
-        listener: &listener.name,
-        connect: &connect,
+        listener: &snapshot.listeners[listener].name,
+        connect: &planner.listeners[listener].connect,
         place: report.place(index),
     };
     for one in wrong {

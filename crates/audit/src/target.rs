@@ -69,6 +69,11 @@ pub async fn audit_target(
     planner.in_use = true;
     planner.keep_listeners(|listener| roads.targets[usize::from(listener)].is_some());
     name_hosts(&mut planner, &config, &roads);
+    for (facts, target) in planner.listeners.iter_mut().zip(&roads.targets) {
+        if let Some(target) = target {
+            facts.connect = target.address.to_string();
+        }
+    }
     let sent = send_all(&planner, Sender::new(Rc::new(roads))).await;
     let mut report = Writer::new(&planner.oracle, &config, places, options.quick);
     report.of_target();

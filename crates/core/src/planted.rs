@@ -66,6 +66,38 @@ pub enum Fault {
     CredentialForwarded,
     /// The backend is not told who is calling.
     IdentityNotTold,
+    /// Whatever a role is asked for is had by everybody; likewise the others.
+    RoleIgnored,
+    ClaimIgnored,
+    TenantOfPathIgnored,
+    CertificateRuleIgnored,
+    /// A signed request's signature is not looked at.
+    MessageNotVerified,
+    OldSignatureAccepted,
+    /// A signature need not cover what it has to.
+    UncoveredAccepted,
+    NonceReplayed,
+    /// Whoever knows a user's name is that user.
+    PasswordNotChecked,
+    /// What an issuer says of a token that is not active any more is believed.
+    InactiveTokenAccepted,
+    /// A token that is bound to somebody's certificate is good for everybody.
+    BindingIgnored,
+    /// Any certificate of the authority will do.
+    CertificateNameIgnored,
+    /// A certificate in a field is believed of anybody, not of trusted hops only.
+    CertificateOfAnybody,
+    /// The authorizer is asked, and not heard.
+    AuthorizerIgnored,
+    /// What the authorizer could have said of a caller, the caller says.
+    CopiedFieldKept,
+    /// An answer of the provider ends another login than its own.
+    LoginStateNotChecked,
+    LoginNonceNotChecked,
+    LoginTwice,
+    EndedSessionAccepted,
+    /// Other sites' pages use the session.
+    CrossSiteAccepted,
     /// Nobody gets in, which proves nothing.
     EverybodyRefused,
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use portcullis_core::exchange::{ClientCertificate, TlsFacts};
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::{Exchange, Fields, Problem, codes};
 use portcullis_snapshot::client_certificates::CHAIN_MAX;
 use portcullis_snapshot::{ClientCertificates, Listener};
@@ -52,7 +53,8 @@ pub(crate) fn seat(listener: &Listener, exchange: &mut Exchange) -> Result<(), P
         None => None,
     };
     if let Some(asked) = &listener.certificate_header
-        && listener.trusts(exchange.connection.peer.ip().to_canonical())
+        && (listener.trusts(exchange.connection.peer.ip().to_canonical())
+            || is_planted(Fault::CertificateOfAnybody))
     {
         // That of the connection is the hop's own, and never its client's.
         certificate = handed_on(&exchange.request.fields, asked, wall)?;

@@ -69,7 +69,7 @@ impl Authenticate {
         }
         let challenge = challenges.join(", ");
         let owned = any_of.iter().flat_map(|entry| entry.authenticator.owned_fields());
-        let owned = owned.cloned().collect();
+        let owned = owned.filter(|_| !is_planted(Fault::CopiedFieldKept)).cloned().collect();
         let secret = any_of.iter().flat_map(|entry| entry.authenticator.secret_parameters());
         let secret = secret.cloned().collect();
         Self { any_of, optional, forward_credential, challenge, owned, secret }

@@ -41,6 +41,11 @@ pub(super) fn forge(
     for (detail, text) in malformed(&good) {
         try_with("malformed", detail, &text);
     }
+    let elsewhere = match place {
+        Place::Query(_) => Place::Header("X-Audit-Key"),
+        _ => Place::Query("api_key"),
+    };
+    bad.push((Bad::new("in another place"), elsewhere.with(&good)));
     let twice = place.with(&good);
     bad.push((Bad::of("two credentials", "the same key twice"), twice.and(&twice)));
     bad.push((
@@ -57,6 +62,7 @@ pub(super) fn forge(
         good: place.with(&good).secret(&good),
         bad,
         logins: Vec::new(),
+        used: Vec::new(),
         spoofed: Vec::new(),
     })
 }

@@ -53,6 +53,7 @@ pub(super) fn forge(
         },
         bad,
         logins: Vec::new(),
+        used: Vec::new(),
         spoofed: Vec::new(),
     })
 }

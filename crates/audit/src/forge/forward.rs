@@ -52,7 +52,9 @@ pub(super) fn forge(
             bad.push((Bad::of(kind, detail), present(&give(told(entry, &needs)))));
         }
     }
-    let claims = copied(entry).into_iter().map(|name| (name, Value::from("audit-copied")));
+    let said = copied(entry);
+    let said = said.iter().filter(|name| !is_left_out(entry, name)).cloned();
+    let claims = said.map(|name| (name, Value::from("audit-copied")));
     let hidden = entry.settings.get("hide_headers").map(Node::items);
     let hidden = match hidden {
         None => shown.eq_ignore_ascii_case("authorization"),
@@ -77,6 +79,7 @@ pub(super) fn forge(
         },
         bad,
         logins: Vec::new(),
+        used: Vec::new(),
         spoofed: copied(entry),
     })
 }
@@ -87,6 +90,12 @@ fn tenant(needs: &Needs) -> String {
 
 fn copied(entry: &Entry<'_>) -> Vec<String> {
     entry.texts("copy_headers").into_iter().map(str::to_ascii_lowercase).collect()
+}
+
+/// Of several fields the authorizer says nothing in the last one, and then nobody else must.
+fn is_left_out(entry: &Entry<'_>, name: &str) -> bool {
+    let copied = copied(entry);
+    copied.len() > 1 && copied.last().is_some_and(|last| last == name)
 }
 
 /// A field of the client that the authorizer sees.
@@ -114,7 +123,8 @@ fn told(entry: &Entry<'_>, needs: &Needs) -> Told {
     }
     for name in copied(entry) {
         let place = format!("header:{name}");
-        if !told.iter().any(|(has, _)| has.eq_ignore_ascii_case(&place)) {
+        let is_told = told.iter().any(|(has, _)| has.eq_ignore_ascii_case(&place));
+        if !is_told && !is_left_out(entry, &name) {
             told.push((place, "audit-copied".to_owned()));
         }
     }

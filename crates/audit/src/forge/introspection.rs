@@ -47,6 +47,8 @@ pub(super) fn forge(
     let time = |seconds| Value::from(workshop.in_seconds(seconds));
     add(Bad::new("expired"), &issuer.give(changed("exp", time(-HOUR))));
     add(Bad::new("not yet valid"), &issuer.give(changed("nbf", time(HOUR))));
+    let bound = json!({ "x5t#S256": encode([7; 32]) });
+    add(Bad::new("bound to another"), &issuer.give(changed("cnf", bound)));
     if !entry.texts("audience").is_empty() {
         add(Bad::new("wrong audience"), &issuer.give(changed("aud", "audit-nobody".into())));
     }
@@ -79,6 +81,7 @@ pub(super) fn forge(
         },
         bad,
         logins: Vec::new(),
+        used: Vec::new(),
         spoofed: Vec::new(),
     })
 }

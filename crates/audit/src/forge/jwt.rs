@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use portcullis_core::node::Node;
 use serde_json::{Map, Value, json};
 
@@ -16,6 +18,8 @@ const HOUR: i64 = 3600;
 /// Where an attacker's keys are, for whoever asks there.
 const ATTACKER: &str = "https://attacker.invalid";
 const REVOKED: &str = "audit-revoked";
+/// For whoever looks for keys in files.
+const NO_FILE: &str = "../../../../../../dev/null";
 
 /// The keys of an issuer, and one that is none of its.
 struct Ring {
@@ -38,6 +42,8 @@ pub(super) fn forge(
     token.with_other_claims(&claims, needs, workshop, &mut bad)?;
     token.with_other_keys(&claims, &ring, &mut bad)?;
     token.malformed(&good, &claims, &mut bad);
+    token.with_odd_signatures(&good, &mut bad);
+    token.elsewhere(&good, &mut bad);
     token.twice(&good, &mut bad);
     Ok(Forged {
         good: token.present(&good).secret(&good),
@@ -49,6 +55,7 @@ pub(super) fn forge(
         },
         bad,
         logins: Vec::new(),
+        used: Vec::new(),
         spoofed: Vec::new(),
     })
 }
@@ -131,7 +138,14 @@ impl Place {
     fn with(&self, token: &str) -> Credential {
         match self {
             Self::Field(name, scheme) => Credential::field(name, format!("{scheme}{token}")),
-            Self::Cookie(name) => Credential::field("Cookie", format!("{name}={token}")),
+            // As a browser sends it for a page of the same origin.
+            Self::Cookie(name) => {
+                let cookie = format!("{name}={token}");
+                Credential::new(move |draft| {
+                    draft.add("Cookie", cookie.clone());
+                    draft.add("Sec-Fetch-Site", "same-origin");
+                })
+            }
             Self::Query(name) => {
                 let pair = format!("{name}={token}");
                 Credential::new(move |draft| draft.add_query(&pair))
@@ -231,9 +245,24 @@ impl Token<'_> {
         };
         let time = |seconds| Value::from(workshop.in_seconds(seconds));
         add(Bad::new("expired"), &changed("exp", time(-HOUR)))?;
+        add(Bad::of("expired", "before 1970"), &changed("exp", (-1).into()))?;
+        add(Bad::of("expired", "a text"), &changed("exp", "9999999999".into()))?;
         add(Bad::new("not yet valid"), &changed("nbf", time(HOUR)))?;
+        add(Bad::of("not yet valid", "a text"), &changed("nbf", "0".into()))?;
         add(Bad::of("not yet valid", "issued in the future"), &changed("iat", time(HOUR)))?;
         add(Bad::new("wrong audience"), &changed("aud", "audit-nobody".into()))?;
+        let nearly = format!("{} ", claims["aud"].as_str().unwrap_or_default());
+        for (detail, audience) in [
+            ("a list of others", json!(["audit-nobody"])),
+            ("an empty list", json!([])),
+            ("no text", json!({})),
+            ("a space more", nearly.into()),
+        ] {
+            add(Bad::of("wrong audience", detail), &changed("aud", audience))?;
+        }
+        // Nobody has a certificate of this hash (RFC 8705).
+        let bound = json!({ "x5t#S256": encode([7; 32]) });
+        add(Bad::new("bound to another"), &changed("cnf", bound))?;
         add(Bad::new("wrong issuer"), &changed("iss", format!("{ATTACKER}/").into()))?;
         for name in ["exp", "aud", "iss"] {
             add(Bad::of("claim missing", name), &without(name))?;
@@ -269,7 +298,7 @@ impl Token<'_> {
             }
             header
         };
-        for name in ["none", "None", "NONE"] {
+        for name in ["none", "None", "NONE", "nOnE"] {
             let text = message(&header(json!({ "alg": name })), claims);
             add(Bad::of("alg none", name), &format!("{text}."));
             add(Bad::of("alg none", format!("{name}, without its second dot")), &text);
@@ -288,6 +317,19 @@ impl Token<'_> {
         // By the issuer's own key, but under a name that nobody knows.
         let unknown = header(json!({ "kid": "audit-unknown" }));
         add(Bad::new("unknown kid"), &self.key.sign(&unknown, claims)?);
+        for (detail, kid) in [
+            ("a path", NO_FILE.to_owned()),
+            ("SQL", "' OR 1=1 --".to_owned()),
+            ("a URL", format!("{ATTACKER}/keys")),
+            ("4,000 characters", "k".repeat(4000)),
+        ] {
+            let unknown = header(json!({ "kid": kid }));
+            add(Bad::of("unknown kid", detail), &self.key.sign(&unknown, claims)?);
+        }
+        add(
+            Bad::of("key confusion", "HMAC with the key of an empty file"),
+            &hmac(b"", &header(json!({ "alg": "HS256", "kid": NO_FILE })), claims)?,
+        );
         let stranger = &ring.stranger;
         let mut by_stranger = |bad_by, changes| -> Result<(), String> {
             add(bad_by, &stranger.sign(&header(changes), claims)?);
@@ -305,7 +347,7 @@ impl Token<'_> {
             json!({ "jku": keys, "kid": stranger.kid }),
         )?;
         by_stranger(Bad::new("embedded x5u"), json!({ "x5u": chain }))?;
-        let x5c = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &stranger.der);
+        let x5c = STANDARD.encode(&stranger.der);
         by_stranger(Bad::of("embedded x5u", "x5c"), json!({ "x5c": [x5c] }))?;
         let critical = header(json!({ "crit": ["audit"], "audit": true }));
         add(
@@ -330,6 +372,7 @@ impl Token<'_> {
             ("its claims changed", tampered),
             ("its signature left out", good.trim_end_matches(signature).to_owned()),
             ("two dots", "..".to_owned()),
+            ("5,000 parts", vec!["a"; 5000].join(".")),
             ("a part too many", format!("{good}.{signature}")),
             ("empty", String::new()),
         ] {
@@ -337,8 +380,49 @@ impl Token<'_> {
         }
     }
 
+    /// Signatures that have been good for everything (CVE-2022-21449), and another form of a good
+    /// one (RFC 7518 §3.4).
+    fn with_odd_signatures(&self, good: &str, bad: &mut Bads) {
+        let Some((message, signature)) = good.rsplit_once('.') else { return };
+        let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap_or_default();
+        let half = bytes.len() / 2;
+        let mut odd = vec![("zeroes", vec![0; bytes.len()]), ("ones", vec![0xff; bytes.len()])];
+        if self.key.algorithm.starts_with("ES") {
+            let zero = vec![0; half];
+            odd.push(("r = 0", [&zero, &bytes[half..]].concat()));
+            odd.push(("s = 0", [&bytes[..half], &zero].concat()));
+            odd.push(("in DER", der(&bytes)));
+        }
+        for (detail, signature) in odd {
+            let token = format!("{message}.{}", encode(signature));
+            bad.push((Bad::of("odd signature", detail), self.present(&token)));
+        }
+    }
+
+    /// A good token where nobody has asked for one.
+    fn elsewhere(&self, good: &str, bad: &mut Bads) {
+        let has = |test: fn(&Place) -> bool| self.places.iter().any(test);
+        let mut add = |detail: &str, place: Place| {
+            bad.push((Bad::of("in another place", detail), place.with(good)));
+        };
+        if !has(|place| matches!(place, Place::Query(_))) {
+            add("the query", Place::Query("access_token".to_owned()));
+        }
+        if !has(|place| matches!(place, Place::Cookie(_))) {
+            add("a cookie", Place::Cookie("access_token".to_owned()));
+        }
+    }
+
     /// More than one credential: whoever reads which of them.
     fn twice(&self, good: &str, bad: &mut Bads) {
+        for place in &self.places[1..] {
+            let both = self.present(good).and(&place.with(good));
+            bad.push((Bad::of("two credentials", "the same token in two places"), both));
+        }
+        if matches!(self.places[0], Place::Field(_, "Bearer ")) {
+            let both = Credential::field("Authorization", format!("Bearer {good}, Bearer {good}"));
+            bad.push((Bad::of("two credentials", "two tokens in one field"), both));
+        }
         let (good, none) = (self.present(good), self.present("audit"));
         for (detail, first, second) in [
             ("a good token and no token", &good, &none),
@@ -353,6 +437,20 @@ impl Token<'_> {
             bad.push((Bad::of("two credentials", "another scheme second"), good.and(&scheme)));
         }
     }
+}
+
+/// The two numbers of an ECDSA signature as ASN.1 has them (RFC 3279 §2.2.3).
+fn der(raw: &[u8]) -> Vec<u8> {
+    let number = |bytes: &[u8]| {
+        let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
+        let sign = bytes.get(start).is_none_or(|first| *first >= 0x80);
+        let digits = &bytes[start..];
+        let length = (digits.len() + usize::from(sign)) as u8;
+        [&[2, length][..], if sign { &[0][..] } else { &[] }, digits].concat()
+    };
+    let (first, second) = raw.split_at(raw.len() / 2);
+    let numbers = [number(first), number(second)].concat();
+    [&[0x30, numbers.len() as u8][..], &numbers].concat()
 }
 
 /// Sets a claim at a dotted path.

@@ -64,7 +64,14 @@ pub(super) fn forge(
         }
     }
     let caller = caller(entry, chosen, &good, workshop)?;
-    Ok(Forged { good: on(good), caller, bad, logins: Vec::new(), spoofed: Vec::new() })
+    Ok(Forged {
+        good: on(good),
+        caller,
+        bad,
+        logins: Vec::new(),
+        used: Vec::new(),
+        spoofed: Vec::new(),
+    })
 }
 
 fn on(by_listener: ByListener) -> Credential {

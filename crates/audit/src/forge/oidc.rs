@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::StatusCode;
 use portcullis_core::node::Node;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::jwt::set;
 use super::keys::{SigningKey, encode, hmac, message};
-use super::{Bad, Caller, Credential, Entry, Forged, Login, Session, Workshop, broken};
+use super::{Bad, Caller, Credential, Entry, Forged, Login, Session, Twist, Workshop, broken};
 use crate::draft::Draft;
 use crate::needs::{Lacking, Needs, TENANT};
 use crate::world::json as page;
@@ -69,6 +70,16 @@ pub(super) fn forge(
     for (bad, answer) in provider.bad(&claims, needs, workshop)? {
         logins.push(provider.login(answer, None, Some(bad), false));
     }
+    for (twist, detail) in [
+        (Twist::NoState, "no state"),
+        (Twist::OtherState, "another state"),
+        (Twist::NoCookie, "another browser's"),
+        (Twist::Again, "a second time"),
+    ] {
+        let answer = provider.good(claims.clone(), needs);
+        let login = provider.login(answer, None, Some(Bad::of("malformed", detail)), false);
+        logins.push(Login { twist, ..login });
+    }
     let mut good = once;
     // Only the gateway knows the session, so it is the cookie's name that must not be seen.
     good.secrets = vec![format!("{}=", jar.name)];
@@ -82,6 +93,7 @@ pub(super) fn forge(
         good,
         bad,
         logins,
+        used: Vec::new(),
         spoofed: Vec::new(),
     })
 }
@@ -224,6 +236,7 @@ impl Provider {
             callback: self.callback.clone(),
             logout: logged_out.then(|| self.logout.clone()),
             near: !self.near,
+            twist: Twist::None,
             session,
             bad,
         }
@@ -341,10 +354,14 @@ fn granted(scope: &str, id_token: Option<String>) -> Value {
     answer.into()
 }
 
-/// What comes of a code: `auditNUMBER.NONCE`.
+/// What comes of a code: `auditNUMBER.NONCE.CHALLENGE`, with the verifier of the challenge
+/// (RFC 7636 §4.6).
 fn tokens(answers: &Answers, form: &[u8]) -> Fetched {
     let form = String::from_utf8_lossy(form);
-    let code = form.split('&').find_map(|pair| pair.strip_prefix("code=audit"));
+    let of = |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(name));
+    let verifier = of("code_verifier=").unwrap_or_default();
+    let verifier = encode(digest(&SHA256, verifier.as_bytes()));
+    let code = of("code=audit").and_then(|code| code.strip_suffix(&verifier)?.strip_suffix('.'));
     let answer = code.and_then(|code| code.split_once('.')).and_then(|(number, nonce)| {
         let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = answers.get(number.parse::<usize>().ok()?)?;

@@ -1,7 +1,7 @@
 //! Signed requests (RFC 9421): a file of signers of the audit's own, and signatures that are made
 //! for each request anew, of what they must cover or of something else.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -33,12 +33,18 @@ pub(super) fn forge(
     let id = signers.add(&needs.scopes, &tenant, &[]);
     let past = signers.workshop.time(-2 * 24 * HOUR);
     let expired = signers.add(&needs.scopes, &tenant, &[("expires", past)]);
+    let future = signers.workshop.time(2 * 24 * HOUR);
+    let early = signers.add(&needs.scopes, &tenant, &[("not_before", future)]);
     let pen = Pen::new(entry, key, id.clone(), signers.workshop.clock.clone());
+    let replayed = Pen { moment: Some(Arc::default()), ..pen.clone() };
     let mut bad = Vec::new();
     let mut add = |bad_by: Bad, pen: Pen| bad.push((bad_by, pen.credential()));
     add(Bad::of("expired", "its key"), Pen { id: expired, ..pen.clone() });
     add(Bad::of("expired", "made an hour ago"), Pen { shift: -HOUR, ..pen.clone() });
     add(Bad::of("not yet valid", "made in an hour"), Pen { shift: HOUR, ..pen.clone() });
+    add(Bad::of("expired", "says so itself"), Pen { ends: Some(-1), ..pen.clone() });
+    add(Bad::of("not yet valid", "its key"), Pen { id: early, ..pen.clone() });
+    add(Bad::of("replayed", "a nonce that was used"), replayed.clone());
     add(Bad::of("wrong key", "by another key"), Pen { key: stranger, ..pen.clone() });
     add(Bad::of("unknown kid", ""), Pen { id: "audit-unknown".to_owned(), ..pen.clone() });
     add(
@@ -81,6 +87,7 @@ pub(super) fn forge(
         },
         bad,
         logins: Vec::new(),
+        used: vec![replayed.credential()],
         spoofed: Vec::new(),
     })
 }
@@ -139,6 +146,10 @@ struct Pen {
     /// Seconds between now and when it is said to have been made.
     shift: i64,
     nonce: bool,
+    /// When it ends, in seconds from now.
+    ends: Option<i64>,
+    /// The time and the nonce of its first signature, for all others too.
+    moment: Option<Arc<OnceLock<(i64, String)>>>,
     trick: Trick,
 }
 
@@ -163,6 +174,8 @@ impl Pen {
             clock,
             shift: 0,
             nonce: true,
+            ends: None,
+            moment: None,
             trick: Trick::None,
         }
     }
@@ -185,10 +198,16 @@ impl Pen {
             }
         }
         let now = i64::try_from(self.clock.now().wall.as_secs()).unwrap_or(i64::MAX);
+        let fresh = || (now + self.shift, encode(Workshop::random::<16>()));
+        let first = self.moment.as_ref().map(|moment| moment.get_or_init(fresh).clone());
+        let (created, nonce) = first.unwrap_or_else(fresh);
         let mut parameters = format!("({})", self.components.join(" "));
-        parameters += &format!(";created={};keyid=\"{}\"", now + self.shift, self.id);
+        parameters += &format!(";created={created};keyid=\"{}\"", self.id);
         if self.nonce {
-            parameters += &format!(";nonce=\"{}\"", encode(Workshop::random::<16>()));
+            parameters += &format!(";nonce=\"{nonce}\"");
+        }
+        if let Some(ends) = self.ends {
+            parameters += &format!(";expires={}", now + ends);
         }
         if let Some(tag) = &self.tag {
             parameters += &format!(";tag=\"{tag}\"");

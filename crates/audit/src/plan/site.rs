@@ -15,8 +15,9 @@ use crate::oracle::{Fate, Owner};
 use crate::send::{Lane, Presented, Protocol};
 
 /// Bad credentials that anybody can make. The others are bad only where the issuer is the audit's.
-const ANYBODYS: [&str; 8] = [
+const ANYBODYS: [&str; 9] = [
     "malformed",
+    "odd signature",
     "alg none",
     "unknown kid",
     "wrong key",
@@ -150,7 +151,11 @@ impl Site<'_> {
     }
 
     /// The lane and the request of somebody with this credential, and whose certificate there is.
-    fn present(&self, method: &str, credential: &Credential) -> (Lane, Draft, Presented) {
+    pub(super) fn present(
+        &self,
+        method: &str,
+        credential: &Credential,
+    ) -> (Lane, Draft, Presented) {
         let mut draft = self.with_method(method);
         let mut lane = self.lane.clone();
         let mut certificate = lane.certificate;
@@ -256,18 +261,25 @@ impl Site<'_> {
         kinds
     }
 
-    /// One of a kind.
+    /// One of a kind, with the first of the methods with which it is bad.
     pub(super) fn bad_of(
         &self,
-        method: &str,
+        methods: &[String],
         entry: usize,
         kind: &str,
         turn: usize,
         planned: &mut Planned,
     ) {
-        let Some((name, forged)) = self.kit(method).nth(entry) else { return };
+        let of = |method: &str| self.kit(method).nth(entry);
+        let Some((_, forged)) = methods.first().and_then(|first| of(first)) else { return };
         let all: Vec<_> = forged.bad.iter().filter(|(bad, _)| bad.kind == kind).collect();
-        if let Some((bad, credential)) = all.get(turn % all.len().max(1)) {
+        let Some((bad, _)) = all.get(turn % all.len().max(1)) else { return };
+        let is_bad =
+            |method: &&String| bad.methods.is_none_or(|bad| bad.contains(&method.as_str()));
+        let Some(method) = methods.iter().find(is_bad) else { return };
+        // Other methods may ask for other callers.
+        let Some((name, forged)) = of(method) else { return };
+        if let Some((bad, credential)) = forged.bad.iter().find(|(other, _)| other == bad) {
             self.one_bad(method, name, bad, credential, planned);
         }
     }

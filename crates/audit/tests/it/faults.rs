@@ -4,16 +4,16 @@ use std::sync::{Mutex, PoisonError};
 
 use portcullis_core::planted::{Fault, plant};
 
-use crate::place::{CONFIG, run};
+use crate::place::{CONFIG, OTHERS, run};
 
 /// The mistake is the whole process's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Plants the fault and looks for the finding.
-fn find(fault: Fault, code: &str) {
+fn find(config: &str, fault: Fault, code: &str) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     plant(Some(fault));
-    let report = run(CONFIG, true);
+    let report = run(config, true);
     plant(None);
     let report = report.unwrap_or_else(|error| panic!("{fault:?}: {error:?}"));
     let found = report.findings.iter().find(|finding| finding.code == code);
@@ -24,17 +24,18 @@ fn find(fault: Fault, code: &str) {
 }
 
 macro_rules! faults {
-    ($($name:ident: $fault:ident => $code:literal,)*) => {
+    ($config:ident: $($name:ident: $fault:ident => $code:literal,)*) => {
         $(
             #[test]
             fn $name() {
-                find(Fault::$fault, $code);
+                find($config, Fault::$fault, $code);
             }
         )*
     };
 }
 
 faults! {
+    CONFIG:
     route_order: RouteOrder => "reached-backend",
     policy_missing: PolicyMissing => "reached-backend",
     listener_without_auth: ListenerWithoutAuth => "reached-backend",
@@ -59,7 +60,7 @@ faults! {
     expired_key_accepted: ExpiredKeyAccepted => "reached-backend",
     any_scope: AnyScope => "reached-backend",
     tenant_ignored: TenantIgnored => "identity-not-told",
-    second_credential_wins: SecondCredentialWins => "reached-backend",
+    second_credential_wins: SecondCredentialWins => "answered",
     head_not_asked: HeadNotAsked => "reached-backend",
     options_not_asked: OptionsNotAsked => "reached-backend",
     unknown_method_not_asked: UnknownMethodNotAsked => "reached-backend",
@@ -70,4 +71,28 @@ faults! {
     credential_forwarded: CredentialForwarded => "credential-forwarded",
     identity_not_told: IdentityNotTold => "identity-not-told",
     everybody_refused: EverybodyRefused => "good-refused",
+}
+
+faults! {
+    OTHERS:
+    role_ignored: RoleIgnored => "reached-backend",
+    claim_ignored: ClaimIgnored => "reached-backend",
+    tenant_of_path_ignored: TenantOfPathIgnored => "reached-backend",
+    certificate_rule_ignored: CertificateRuleIgnored => "reached-backend",
+    message_not_verified: MessageNotVerified => "reached-backend",
+    old_signature_accepted: OldSignatureAccepted => "reached-backend",
+    uncovered_accepted: UncoveredAccepted => "reached-backend",
+    nonce_replayed: NonceReplayed => "reached-backend",
+    password_not_checked: PasswordNotChecked => "reached-backend",
+    inactive_token_accepted: InactiveTokenAccepted => "reached-backend",
+    binding_ignored: BindingIgnored => "reached-backend",
+    certificate_name_ignored: CertificateNameIgnored => "reached-backend",
+    certificate_of_anybody: CertificateOfAnybody => "reached-backend",
+    authorizer_ignored: AuthorizerIgnored => "reached-backend",
+    copied_field_kept: CopiedFieldKept => "identity-spoofed",
+    login_state_not_checked: LoginStateNotChecked => "logged-in",
+    login_nonce_not_checked: LoginNonceNotChecked => "logged-in",
+    login_twice: LoginTwice => "logged-in",
+    ended_session_accepted: EndedSessionAccepted => "reached-backend",
+    cross_site_accepted: CrossSiteAccepted => "reached-backend",
 }

@@ -43,6 +43,9 @@ fn tokens() {
         r#"require: [{ methods: [GET], scopes: [x] }, { methods: [POST], tenant: [t, u] }],"#,
     );
     check(&plain, PLAIN, "forward_credential: true,");
+    for places in ["cookie:sid", r#"[header, "header:X-Token", "cookie:sid"]"#, "query:token"] {
+        check(&format!("jwt: {{ {more}, token: {places} }}"), PLAIN, "");
+    }
 }
 
 #[test]

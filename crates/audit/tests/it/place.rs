@@ -40,6 +40,46 @@ pub(crate) fn run(text: &str, quick: bool) -> Result<Report, AuditError> {
     local.block_on(&runtime, audit(subject, options, Clock::real().now().wall))
 }
 
+/// Every kind of authentication that [`CONFIG`] does not have, and what can be required.
+pub(crate) const OTHERS: &str = r#"
+listeners:
+  http: { bind: "127.0.0.1:8080" }
+  machines:
+    bind: "127.0.0.1:8081"
+    trusted_proxies: ["10.0.0.0/8"]
+    certificate_header: { ca: "file:ca.pem" }
+auth:
+  idp: { jwt: { issuer: "https://idp.example/", audience: [app], tenant: "claim:org" } }
+  opaque: { introspection: { issuer: "https://tokens.example", client: { id: g, secret: "file:s" } } }
+  machines: { mtls: { allow: [{ spiffe: "spiffe://example.org/ns/*/sa/*" }] } }
+  people:
+    oidc: { issuer: "https://login.example/", client: { id: g, secret: "file:s" }, cookie_key: ["file:k"] }
+  clerks: { basic: { users: "file:users.yaml" } }
+  tills: { signature: { keys: "file:signers.yaml" } }
+  authorizer: { forward: { url: "http://authorizer.internal/", copy_headers: [x-user, x-role] } }
+defaults: { on: http }
+routes:
+  reports:
+    match: "/tenants/{tenant}/reports/**"
+    auth: idp
+    require: { tenant: { param: tenant }, roles: admin, claims: { mfa: true } }
+    to: app
+  tokens: { match: "/tokens/**", auth: opaque, to: app }
+  sync:
+    match: /sync/**
+    on: machines
+    auth: machines
+    require: { certificate: { spiffe: "spiffe://example.org/ns/*/sa/sync" } }
+    to: app
+  devices: { match: /devices/**, on: machines, auth: machines, to: app }
+  desk: { match: desk.example.com/**, auth: people, to: app }
+  counter: { match: /counter/**, auth: clerks, to: app }
+  receipts: { match: /receipts/**, auth: tills, to: app }
+  tickets: { match: /tickets/**, auth: authorizer, to: app }
+backends:
+  app: "https://app.internal"
+"#;
+
 /// One of each: any-of, scopes, methods, hosts, a route that answers by itself, and public routes
 /// beside and within those that are not.
 pub(crate) const CONFIG: &str = r#"

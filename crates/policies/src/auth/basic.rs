@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::registry::{AuthConfig, Compile, Site};
 use portcullis_core::services::{Unavailable, offload};
 use portcullis_core::units::PositiveDuration;
@@ -230,7 +231,9 @@ impl Compiled {
         let is_right = verified.await.map_err(|Unavailable(reason)| unavailable(&reason))?;
         match user {
             None => Err(self.invalid("no such user")),
-            Some(_) if !is_right => Err(self.invalid("another password")),
+            Some(_) if !is_right && !is_planted(Fault::PasswordNotChecked) => {
+                Err(self.invalid("another password"))
+            }
             Some(user) => {
                 let (until, identity) = (services.now().wall + self.remember, &user.identity);
                 let proven = Proven::unbound(Arc::clone(identity), until);

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_core::auth::{Authenticator, Presented, Verify};
 use portcullis_core::codes::Code;
+use portcullis_core::planted::{Fault, is_planted};
 use portcullis_core::policy::BodyUse;
 use portcullis_core::services::{Unavailable, offload};
 use portcullis_core::{Exchange, Identity, Problem, RequestHead, Services, codes};
@@ -96,7 +97,8 @@ impl Compiled {
         let has_body = !exchange.request_body.is_empty();
         for required in &self.required {
             let is_moot = &**required == digest::COMPONENT && !has_body;
-            if !is_moot && !components::cover(&components, required) {
+            let is_covered = components::cover(&components, required);
+            if !is_moot && !is_covered && !is_planted(Fault::UncoveredAccepted) {
                 return invalid("the signature does not cover all that it has to");
             }
         }
@@ -135,7 +137,7 @@ impl Compiled {
         if created > wall + self.window {
             return invalid("it was made in the future");
         }
-        if created + self.window < wall {
+        if created + self.window < wall && !is_planted(Fault::OldSignatureAccepted) {
             return Err((codes::CREDENTIALS_EXPIRED, "it was made too long ago"));
         }
         match chosen.time("expires")? {
@@ -170,6 +172,7 @@ impl Compiled {
             let lifetime = self.window * 2 + Duration::from_secs(1);
             match self.nonces.spend(nonce, mono, lifetime) {
                 Ok(()) => {}
+                Err(Spent::Before) if is_planted(Fault::NonceReplayed) => {}
                 Err(Spent::Before) => return invalid("its nonce was used before"),
                 Err(Spent::Full) => {
                     return Err((codes::AUTHORIZER_UNAVAILABLE, "no room for another nonce"));
@@ -212,7 +215,8 @@ impl Prepared<'_> {
     }
 
     fn check_signature(&self) -> Result<(), Refusal> {
-        match self.key.verify(&self.base, &self.signature) {
+        let is_good = || self.key.verify(&self.base, &self.signature);
+        match is_planted(Fault::MessageNotVerified) || is_good() {
             true => Ok(()),
             false => invalid("the signature is not the key's"),
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_core::Now;
+use portcullis_core::planted::{Fault, is_planted};
 use serde_json::{Map, Value};
 
 use super::Good;
@@ -34,6 +35,7 @@ impl Saying {
     pub(super) fn of(said: Map<String, Value>) -> Result<Self, String> {
         match said.get("active") {
             Some(Value::Bool(true)) => Ok(Self::Active(said)),
+            Some(_) if is_planted(Fault::InactiveTokenAccepted) => Ok(Self::Active(said)),
             Some(Value::Bool(false)) => Ok(Self::Inactive),
             _ => Err("the answer does not say whether the token is `active`".to_owned()),
         }
