@@ -121,7 +121,7 @@ fn a_running_gateway_that_lets_somebody_in_is_found_out() {
 }
 
 /// Answers everything with 200, as long as the test runs.
-fn backend() -> String {
+pub(crate) fn backend() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -38,6 +38,10 @@ impl Place {
         std::fs::read_to_string(self.directory.path().join(name)).unwrap()
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         run(self.directory.path(), arguments)
     }
