@@ -7,6 +7,7 @@
 //! outside the test command, because time is noisy on shared machines.
 
 mod allocations;
+mod audit;
 mod chart;
 mod idle;
 mod latency;
@@ -21,6 +22,7 @@ mod same_work;
 mod scenarios;
 
 pub(crate) use allocations::allocations;
+pub(crate) use audit::audit;
 pub(crate) use micro::{check_micro, micro};
 
 use std::path::Path;

@@ -41,6 +41,7 @@ Usage: cargo xtask VERB
                        instructions of the hot parts against bench/micro.json
   bench allocations [--requests N] [--warm-up N] [--trace]
                        what a request takes from the heap, and where
+  bench audit          how long `portcullis audit --quick` takes with 5,000 routes
 ";
 
 fn main() -> ExitCode {
@@ -65,6 +66,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["picture"] => picture::draw(),
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),
         ["bench", "allocations", rest @ ..] => bench::allocations(rest),
+        ["bench", "audit"] => bench::audit(),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
         ["bench", rest @ ..] => bench::bench(rest),
         [] | ["help" | "--help" | "-h"] => {
