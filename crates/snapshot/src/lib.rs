@@ -18,6 +18,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+pub mod unverified;
 mod version;
 
 pub use backend::{

@@ -10,15 +10,12 @@ use portcullis_config::{ListenerTls as WrittenTls, Reference};
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::Site;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -27,6 +24,7 @@ use crate::backend::Protocol;
 use crate::listener::ListenerTls;
 use crate::snapshot::CertificateFacts;
 use crate::tls::Certificates;
+use crate::unverified::Anybody;
 
 /// A certificate that expires within this is worth a word.
 const EXPIRES_SOON: i64 = 21 * 86_400;
@@ -214,60 +212,13 @@ pub(super) fn client(
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(&VERSIONS).ok()?;
     let builder = match unverified {
-        true => {
-            let anybody = Arc::new(Anybody { provider: provider() });
-            builder.dangerous().with_custom_certificate_verifier(anybody)
-        }
+        true => builder.dangerous().with_custom_certificate_verifier(Anybody::new(provider())),
         false => builder.with_root_certificates(roots),
     };
     Some(match identity {
         Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         None => builder.with_no_client_auth(),
     })
-}
-
-/// Takes any certificate, for `unverified: "<reason>"`. Whoever presents it still has to have its
-/// key, so that at least a session cannot change hands midway.
-#[derive(Debug)]
-struct Anybody {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// Whom a certificate is for and until when; names by subjectAltName only (RFC 9110 §4.3.4).
