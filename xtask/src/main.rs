@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench waits for the servers that it starts")]
 
 mod bench;
+mod docs;
 mod fuzz;
 mod generate;
 mod new_policy;
@@ -29,6 +30,7 @@ Usage: cargo xtask VERB
                        browser (chromium), which only this runs
   setup                installs the system packages that those need (Debian, as root)
   generate [--check]   writes the generated files, or says which are out of date
+  docs [--check]       draws the pictures of the documentation, or says which are out of date
   new-policy NAME      writes the files of a policy that compiles, to be filled in
   picture              draws docs/demo.svg from what the demo prints
   fuzz [TARGET...] [--minutes N]
@@ -62,6 +64,8 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["setup"] => setup::install_with_browser(),
         ["generate"] => generate::write(),
         ["generate", "--check"] => generate::check(),
+        ["docs"] => docs::write(),
+        ["docs", "--check"] => docs::check(),
         ["new-policy", name] => new_policy::write(name),
         ["picture"] => picture::draw(),
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),

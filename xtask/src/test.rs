@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::bail;
 
 use crate::steps::{answers, cargo, run, step};
-use crate::{bench, generate, setup};
+use crate::{bench, docs, generate, setup};
 
 /// Names the tests that start a server which is not ours; they live in modules called `real`.
 const REAL: &str = "real::";
@@ -37,6 +37,7 @@ pub(crate) fn everything(filter: &[&str]) -> anyhow::Result<()> {
     // One build for everything that runs, so that no library is compiled twice.
     step("build", || run(runner(&["--no-run"])))?;
     step("generated files", generate::check_built)?;
+    step("pictures", docs::check)?;
     step("instructions", bench::check_micro)?;
     tests(filter, &["--", "--skip", CHROMIUM])
 }
