@@ -156,7 +156,7 @@ async fn go(
 }
 
 async fn ask(draft: &Draft, lane: &Lane, roads: &Rc<dyn Roads>) -> Result<Answer, String> {
-    let mut stream = connect(&**roads, lane).await.ok_or("nobody can connect")?;
+    let mut stream = connect(&**roads, lane).await?;
     let mut draft = draft.clone();
     draft.add("Connection", "close");
     let mut request = Vec::new();

@@ -226,7 +226,8 @@ impl Worker {
     }
 
     async fn connect(&self) -> Option<Connection> {
-        let stream = connect(&*self.roads, &self.lane).await?;
+        // That there is none is seen by what its probes come to.
+        let stream = connect(&*self.roads, &self.lane).await.ok()?;
         self.speak(stream).await
     }
 
@@ -239,21 +240,28 @@ impl Worker {
 }
 
 /// Opens a connection of a lane.
-pub(crate) async fn connect(roads: &dyn Roads, lane: &Lane) -> Option<Box<dyn Stream>> {
+///
+/// # Errors
+/// For people: why there is none.
+pub(crate) async fn connect(roads: &dyn Roads, lane: &Lane) -> Result<Box<dyn Stream>, String> {
     let address = roads.address(lane.listener);
-    let mut socket = TcpStream::connect(address).await.ok()?;
-    socket.set_nodelay(true).ok()?;
+    let failed = |error: std::io::Error| error.to_string();
+    let mut socket = TcpStream::connect(address).await.map_err(failed)?;
+    socket.set_nodelay(true).map_err(failed)?;
     if roads.introduces() {
         let mut introduction = Vec::new();
         encode_v1(SocketAddr::new(lane.peer, 40_000), address, &mut introduction);
-        socket.write_all(&introduction).await.ok()?;
+        socket.write_all(&introduction).await.map_err(failed)?;
     }
-    let Some(tls) = roads.tls(lane) else { return Some(Box::new(socket)) };
+    let Some(tls) = roads.tls(lane) else { return Ok(Box::new(socket)) };
     let name = lane.server_name.clone().and_then(|name| ServerName::try_from(name).ok());
     let name = name.unwrap_or(ServerName::IpAddress(address.ip().into()));
-    let stream = TlsConnector::from(tls).connect(name, socket).await.ok()?;
+    let stream = TlsConnector::from(tls).connect(name, socket).await.map_err(failed)?;
     let speaks_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    (lane.protocol == Protocol::H1 || speaks_h2).then(|| Box::new(stream) as Box<dyn Stream>)
+    match lane.protocol == Protocol::H1 || speaks_h2 {
+        true => Ok(Box::new(stream)),
+        false => Err("it does not speak HTTP/2".to_owned()),
+    }
 }
 
 impl Connection {

@@ -5,7 +5,7 @@
 //! the credentials, so a gateway is not shown to tell an expired token of its issuer from a good
 //! one: that is for the audit of its configuration.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::plan::{Planned, Planner};
 use crate::prepare::{Prepared, could_not, prepare};
 use crate::report::{Report, Writer};
 use crate::run::{Sent, describe, send_all};
-use crate::send::{Answer, Lane, Protocol, Roads, Sender};
+use crate::send::{Answer, Lane, Protocol, Roads, Sender, connect};
 use crate::{AuditError, Options, Subject};
 
 /// Where a listener of the running gateway is.
@@ -74,6 +74,7 @@ pub async fn audit_target(
             facts.connect = target.address.to_string();
         }
     }
+    find_all(&roads).await?;
     let sent = send_all(&planner, Sender::new(Rc::new(roads))).await;
     let mut report = Writer::new(&planner.oracle, &config, places, options.quick);
     report.of_target();
@@ -150,6 +151,26 @@ impl Roads for Outside {
     }
 }
 
+/// Whether there is somebody at all the targets: where nobody is, nobody is let in.
+async fn find_all(roads: &Outside) -> Result<(), AuditError> {
+    for (listener, target) in roads.targets.iter().enumerate() {
+        let Some(target) = target else { continue };
+        let lane = Lane {
+            listener: listener as u16,
+            protocol: Protocol::H1,
+            peer: target.address.ip(),
+            server_name: target.https.then(|| target.host.clone()),
+            certificate: None,
+        };
+        connect(roads, &lane).await.map_err(|reason| {
+            let scheme = if target.https { "https" } else { "http" };
+            let Target { host, address, .. } = target;
+            could_not(format!("no connection to {scheme}://{host} at {address}: {reason}"))
+        })?;
+    }
+    Ok(())
+}
+
 /// Routes that take any host are asked for by the one in the URL.
 fn name_hosts(planner: &mut Planner, config: &Config, roads: &Outside) {
     let written = config.routes.iter().flat_map(|route| &route.matches);
@@ -177,12 +198,18 @@ fn judge_all(
     for index in 0..planner.oracle.snapshot.routes.len() {
         let Planned { probes, gaps, .. } = planner.plan(index);
         report.route(index, &gaps, Vec::new());
+        // By listener and version: whether somebody said no, and not only hung up.
+        let mut said: HashMap<(u16, &str), bool> = HashMap::new();
         for probe in &probes {
             let (due, answer) = (sent.dues[at], &sent.answers[at]);
             at += 1;
             report.count(probe.kind);
             if matches!(due, Due::Open) {
                 continue;
+            }
+            if probe.kind == "no credential" {
+                let way = (probe.lane.listener, probe.lane.protocol.name());
+                *said.entry(way).or_default() |= matches!(answer, Answer::Status { .. });
             }
             let decided = decisions.zip(request_id(answer)).and_then(|(all, id)| all.find(id));
             report.decided_by(decided.is_some());
@@ -195,6 +222,11 @@ fn judge_all(
                 }
                 Verdict::NotSaid(_) => report.inconclusive(),
             }
+        }
+        for ((listener, protocol), _) in said.into_iter().filter(|(_, said)| !said) {
+            let name = &planner.oracle.snapshot.listeners[usize::from(listener)].name;
+            let gap = format!("no request over {protocol} on `{name}` gets an answer");
+            report.route(index, &[gap], Vec::new());
         }
     }
 }

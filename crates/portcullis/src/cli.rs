@@ -137,7 +137,7 @@ keys that are made up for the audit: no backend, issuer or private key of yours 
 route that is not public: no credential, bad ones of every kind, the path and the method said in
 other ways; and a good credential, which has to get through.
 Exit status: 0 every such route is covered and there are no findings; 1 not, or the configuration
-does not compile; 3 it cannot be read.")]
+does not compile; 3 it cannot be read, or nobody is at a target.")]
 pub(crate) struct Audit {
     #[command(flatten)]
     pub config: Configuration,

@@ -120,6 +120,25 @@ fn a_running_gateway_that_lets_somebody_in_is_found_out() {
     }
 }
 
+#[test]
+fn where_nobody_answers_nothing_is_proved() {
+    let place = Place::with(CONFIG);
+    // Nobody listens at an address whose listener is gone.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ran = place.run(&["audit", "--target", &format!("http://{address}")]);
+    assert_eq!(ran.status, 3, "{}", ran.shown());
+    assert!(ran.stderr.contains("error: no connection to http://127.0.0.1"), "{}", ran.stderr);
+    // Here somebody takes connections, and closes them.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(drop));
+    let (report, status) = report(&place.run(&["audit", "--quick", "--json", "--target", &url]));
+    assert_eq!(status, 1, "{report:#}");
+    assert_eq!(report["coverage"], 0.0);
+    let reasons = &report["not_covered"][0]["reasons"];
+    assert!(reasons.to_string().contains("HTTP/1.1 on `http` gets an answer"), "{reasons}");
+}
+
 /// Answers everything with 200, as long as the test runs.
 pub(crate) fn backend() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
