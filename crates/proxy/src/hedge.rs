@@ -142,13 +142,18 @@ impl Race<'_, '_> {
         })
         .await;
         drop(dialling);
-        let (Some(leg), true) = (leg.take(), second_heard) else {
-            return (first, end.unwrap_or(Err(Failure::Timeout)));
-        };
-        let second = Runner { leg, index, in_flight, since };
-        std::mem::swap(&mut slot.response, &mut other);
-        self.lost(first);
-        (second, other_end.unwrap_or(Err(Failure::Timeout)))
+        match leg {
+            Some(leg) if second_heard => {
+                let second = Runner { leg, index, in_flight, since };
+                std::mem::swap(&mut slot.response, &mut other);
+                self.lost(first);
+                return (second, other_end.unwrap_or(Err(Failure::Timeout)));
+            }
+            Some(leg) => discard(worker, leg, false, backend),
+            // A connection that was being made leaves room for whoever waits for some.
+            None => worker.pool.wake_one(),
+        }
+        (first, end.unwrap_or(Err(Failure::Timeout)))
     }
 
     /// All that both may take.
