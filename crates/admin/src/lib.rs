@@ -23,6 +23,9 @@ pub trait View: Send + Sync + 'static {
     /// The compiled route table.
     fn routes(&self) -> serde_json::Value;
 
+    /// The backends, their endpoints as they do now, and where these come from.
+    fn backends(&self) -> serde_json::Value;
+
     /// What was decided about the requests of this id: a list, the latest first.
     fn request(&self, id: &str) -> serde_json::Value;
 

@@ -6,7 +6,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use portcullis_config::{Backend, BindAddress, Config, Network, Protocol};
+use portcullis_config::{Backend, BindAddress, Config, Endpoint, EndpointUrl, Network, Protocol};
+use portcullis_core::decode::Spanned;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -29,18 +30,26 @@ pub(crate) fn set(config: &mut Config, backend: SocketAddr) {
 
 /// One endpoint in clear text in the place of all, in the version of HTTP that is written.
 fn redirect(written: &mut Backend, to: SocketAddr) {
+    if let Some(discover) = written.discover.take() {
+        // Wherever they are found: they are not asked for here.
+        let (zone, labels) = (None, std::collections::BTreeMap::new());
+        let url = Spanned { value: stub(to), span: discover.span };
+        written.endpoints = vec![Endpoint { url, weight: 1, zone, labels, draining: false }];
+    }
     written.endpoints.truncate(1);
     let h2 = written.protocol.value == Protocol::H2;
     for endpoint in &mut written.endpoints {
-        let url = &mut endpoint.url.value;
-        url.h2c |= h2;
-        url.https = false;
-        url.socket = None;
-        url.host = to.ip().to_string();
-        url.port = to.port();
+        let h2c = h2 || endpoint.url.value.h2c;
+        endpoint.url.value = EndpointUrl { h2c, ..stub(to) };
         endpoint.weight = 1;
+        endpoint.draining = false;
     }
     written.tls = None;
     written.health = None;
     written.proxy_protocol = None;
+}
+
+fn stub(to: SocketAddr) -> EndpointUrl {
+    let host = to.ip().to_string();
+    EndpointUrl { https: false, h2c: false, host, port: to.port(), socket: None }
 }

@@ -1,5 +1,6 @@
 //! The services behind the gateway, as written.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use portcullis_core::decode::{Fault, Spanned, short_or_long};
@@ -10,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use crate::discover::Discover;
 use crate::forms::OneOrMany;
 use crate::text::{AbsolutePath, EndpointUrl, HostHeader, HostName, Reason, Reference, Statuses};
 
@@ -17,6 +19,7 @@ use crate::text::{AbsolutePath, EndpointUrl, HostHeader, HostName, Reason, Refer
 #[derive(Clone, Debug)]
 pub struct Backend {
     pub endpoints: Vec<Endpoint>,
+    pub discover: Option<Spanned<Discover>>,
     pub balance: Spanned<Balance>,
     pub slow_start: DurationOrOff,
     pub health: Option<Health>,
@@ -40,9 +43,13 @@ pub struct Backend {
 #[serde(deny_unknown_fields)]
 struct LongBackend {
     /// Where it is: URLs (`http://10.0.0.1:8080`, `https://…`, or `h2c://…` for HTTP/2 in clear
-    /// text), or maps with `url` and `weight`.
+    /// text), or maps with `url` and `weight`. Either this or `discover`.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 4096), extend("uniqueItems" = true))]
     endpoints: Vec<Endpoint>,
+    /// Where endpoints are found, in place of `endpoints`: by DNS or in a file that is watched.
+    #[serde(default)]
+    discover: Option<Spanned<Discover>>,
     /// How an endpoint is chosen: `least_requests`, `round_robin`, `ewma`, or `{hash: KEY}`.
     /// Default: `least_requests`.
     #[serde(default)]
@@ -172,6 +179,7 @@ impl From<LongBackend> for Backend {
     fn from(long: LongBackend) -> Self {
         Self {
             endpoints: long.endpoints,
+            discover: long.discover,
             balance: long.balance,
             slow_start: long.slow_start,
             health: long.health,
@@ -196,6 +204,7 @@ impl Backend {
     fn one(endpoint: Endpoint) -> Self {
         Self {
             endpoints: vec![endpoint],
+            discover: None,
             balance: Spanned::default(),
             slow_start: slow_start(),
             health: None,
@@ -242,6 +251,9 @@ impl<'de> Deserialize<'de> for Backend {
 pub struct Endpoint {
     pub url: Spanned<EndpointUrl>,
     pub weight: u32,
+    pub zone: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub draining: bool,
 }
 
 /// One address of a backend: its URL, or a map.
@@ -255,6 +267,17 @@ struct LongEndpoint {
     #[serde(default = "one")]
     #[schemars(range(max = 65_535))]
     weight: u32,
+    /// Where it is, as the operator calls it: an availability zone, a rack. Default: unknown.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    zone: Option<String>,
+    /// Whatever else is to be known of it, as texts. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    labels: BTreeMap<String, String>,
+    /// It finishes what it has and gets nothing new. Default: `false`.
+    #[serde(default)]
+    draining: bool,
 }
 
 fn one() -> u32 {
@@ -277,11 +300,12 @@ impl<'de> Deserialize<'de> for Endpoint {
         let node = Node::deserialize(from)?;
         if node.as_str().is_some() {
             let url = Spanned::deserialize(&node).map_err(D::Error::custom)?;
-            return Ok(Self { url, weight: one() });
+            let (zone, labels) = (None, BTreeMap::new());
+            return Ok(Self { url, weight: one(), zone, labels, draining: false });
         }
-        let LongEndpoint { url, weight } =
+        let LongEndpoint { url, weight, zone, labels, draining } =
             LongEndpoint::deserialize(&node).map_err(D::Error::custom)?;
-        Ok(Self { url, weight })
+        Ok(Self { url, weight, zone, labels, draining })
     }
 }
 

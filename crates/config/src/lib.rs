@@ -7,6 +7,7 @@
 mod acceptance;
 mod backend;
 mod deadline;
+mod discover;
 mod forms;
 mod group;
 mod hours;
@@ -33,6 +34,7 @@ pub use backend::{
     Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
 };
 pub use deadline::DeadlineHeader;
+pub use discover::{Discover, NameServer, endpoints};
 pub use forms::OneOrMany;
 pub use hours::{Days, Hours, Times, Zone};
 pub use inline_test::{Caller, Expect, InlineTest, TestCertificate, TestRequest};

@@ -38,6 +38,10 @@ pub(crate) const FORMATS: &[Format] = &[
     },
     Format { name: "hedge", check: |text| text.parse::<crate::retry::Hedge>().map(drop) },
     Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
+    Format {
+        name: "name-server",
+        check: |text| text.parse::<crate::discover::NameServer>().map(drop),
+    },
     Format { name: "path", check: |text| text.parse::<AbsolutePath>().map(drop) },
     Format { name: "match", check: |text| text.parse::<crate::matching::ShortMatch>().map(drop) },
     Format { name: "grpc-call", check: |text| text.parse::<crate::matching::GrpcCall>().map(drop) },

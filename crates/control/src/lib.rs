@@ -5,12 +5,14 @@
 
 mod fetcher;
 mod files;
+mod finder;
 mod loader;
 mod reloader;
 mod upkeep;
 
 pub use fetcher::HttpFetcher;
 pub use files::{Files, FilesError};
+pub use finder::{Finder, Listing, Mono, Source, SourceFuture};
 pub use loader::{Attempt, Loader, system_roots};
 pub use reloader::{Outcome, Reloader, Status};
 pub use upkeep::Upkeep;

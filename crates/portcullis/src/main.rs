@@ -3,6 +3,7 @@
 //! Exit statuses: 0 yes, 1 no (what was asked does not hold), 2 usage, 3 could not run.
 
 mod audit;
+mod backends;
 mod check;
 mod cli;
 mod completions;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use portcullis_admin::Server;
 use portcullis_config::{Config, LogDestination, render};
-use portcullis_control::{Attempt, HttpFetcher, Loader, Outcome, Reloader, Upkeep, system_roots};
+use portcullis_control::{
+    Attempt, Finder, HttpFetcher, Loader, Outcome, Reloader, Upkeep, system_roots,
+};
 use portcullis_core::carry::Carry;
 use portcullis_core::services::Services;
 use portcullis_policies::grantor::{Embedded, KEYS_MAX_DEFAULT};
@@ -26,6 +28,9 @@ use crate::view::{self, View};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Longest wait for the endpoints that a new configuration has to find.
+const FIND: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(arguments: &cli::Run) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -63,6 +68,7 @@ pub(crate) struct Running {
     metrics: Arc<Metrics>,
     services: Rc<dyn Services>,
     upkeep: Upkeep,
+    finder: Finder,
     view: Arc<View>,
     config: Config,
     probes: Option<Server>,
@@ -103,7 +109,14 @@ impl Running {
             recent_bytes_max: config.process.recent_bytes_max(),
         };
         let listeners: Vec<_> = snapshot.listeners.iter().map(Arc::clone).collect();
+        let mono = {
+            let clock = clock.clone();
+            move || clock.mono()
+        };
+        let finder = Finder::start(attempt.files.base(), Arc::new(mono))?;
+        finder.prepare(&snapshot, FIND);
         let gateway = Arc::new(Gateway::start(options, snapshot)?);
+        finder.adopt(&gateway.snapshot());
         for listener in &listeners {
             let address = gateway.address(&listener.name);
             let address = address.map_or_else(|| listener.bind.to_string(), |it| it.to_string());
@@ -121,7 +134,18 @@ impl Running {
             draining: AtomicBool::new(false),
         });
         let (probes, admin) = view::serve(&config, admin, reloader.files(), &view)?;
-        Ok(Ok(Self { gateway, reloader, metrics, services, upkeep, view, config, probes, admin }))
+        Ok(Ok(Self {
+            gateway,
+            reloader,
+            metrics,
+            services,
+            upkeep,
+            finder,
+            view,
+            config,
+            probes,
+            admin,
+        }))
     }
 
     /// Where the probes are answered.
@@ -158,10 +182,12 @@ impl Running {
 
     fn reload(&mut self) {
         let now = self.gateway.world().now();
-        let gateway = &self.gateway;
-        let outcome = self
-            .reloader
-            .reload(now, |snapshot| gateway.swap(snapshot).map_err(|error| error.to_string()));
+        let (gateway, finder) = (&self.gateway, &self.finder);
+        let outcome = self.reloader.reload(now, |snapshot| {
+            finder.prepare(&snapshot, FIND);
+            gateway.swap(snapshot).map_err(|error| error.to_string())
+        });
+        self.finder.adopt(&self.gateway.snapshot());
         match outcome {
             Outcome::Refused => self.metrics.reload_failed(),
             Outcome::Serving => {

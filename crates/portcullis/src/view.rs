@@ -11,6 +11,7 @@ use portcullis_control::Status;
 use portcullis_core::registry::Sources;
 use portcullis_policies::grantor::Embedded;
 use portcullis_proxy::Gateway;
+use portcullis_snapshot::{Backend, Discovery};
 use portcullis_telemetry::metrics::{Exposition, Metric, Registry as Metrics};
 use portcullis_upstream::Health;
 use serde_json::{Value, json};
@@ -76,7 +77,10 @@ impl portcullis_admin::View for View {
             }
             let refused = backend.budget.refused();
             exposition.count(Metric::RetriesRefused, &[name], refused);
-            for member in backend.balancer.members() {
+            if let Some(discovery) = &backend.discovery {
+                discovered(backend, discovery, now, &mut exposition);
+            }
+            for member in backend.endpoints.load().balancer.members() {
                 let endpoint = &member.endpoint;
                 let labels = [name, endpoint.url()];
                 let up = f64::from(u8::from(endpoint.health() != Health::Down));
@@ -114,7 +118,14 @@ impl portcullis_admin::View for View {
     }
 
     fn routes(&self) -> Value {
-        crate::routes::table(&self.gateway.snapshot())
+        let now = self.gateway.world().clock().mono();
+        let snapshot = self.gateway.snapshot();
+        crate::backends::with_sources(crate::routes::table(&snapshot), &snapshot, now)
+    }
+
+    fn backends(&self) -> Value {
+        let now = self.gateway.world().clock().mono();
+        crate::backends::table(&self.gateway.snapshot(), now)
     }
 
     fn request(&self, id: &str) -> Value {
@@ -129,6 +140,25 @@ impl portcullis_admin::View for View {
             "config_hash": self.gateway.snapshot().version.hash,
         })
     }
+}
+
+/// How finding the backend's endpoints goes.
+fn discovered(
+    backend: &Backend,
+    discovery: &Discovery,
+    now: std::time::Duration,
+    exposition: &mut Exposition,
+) {
+    let name = &*backend.name;
+    let facts = discovery.facts();
+    let age = discovery.age(now).as_secs_f64();
+    exposition.gauge(Metric::DiscoveryAge, &[name], age);
+    let believed = facts.listings - facts.held;
+    for (result, count) in [("ok", believed), ("held", facts.held), ("failed", facts.failures)] {
+        exposition.count(Metric::DiscoveryListings, &[name, result], count);
+    }
+    let count = backend.endpoints.load().listed.len();
+    exposition.gauge(Metric::DiscoveryEndpoints, &[name], count as f64);
 }
 
 /// Starts the servers that the configuration, or `--admin`, asks for.

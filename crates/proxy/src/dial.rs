@@ -10,9 +10,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use portcullis_core::proxy_protocol;
-use portcullis_snapshot::{Backend, Protocol, ProxyVersion};
+use portcullis_snapshot::{Backend, Chosen, Protocol, ProxyVersion};
 use portcullis_telemetry::metrics::Bound;
-use portcullis_upstream::{EndpointIndex, Permit};
+use portcullis_upstream::Permit;
 
 use crate::backend::Leg;
 use crate::backend_h1::Connection;
@@ -47,11 +47,11 @@ pub(crate) async fn acquire(
     worker: &Rc<Worker>,
     deadline: &Rc<Deadline>,
     backend: &Backend,
-    index: EndpointIndex,
+    to: Chosen<'_>,
     wish: Wish,
 ) -> Result<Leg, NoConnection> {
-    let want = Want::new(backend, index, wish);
-    if let Some(leg) = at_hand(worker, backend, index, &want) {
+    let want = Want::new(backend, to, wish);
+    if let Some(leg) = at_hand(worker, backend, to, &want) {
         return Ok(leg);
     }
     let at = worker.coarse_now() + backend.connect_timeout;
@@ -59,19 +59,19 @@ pub(crate) async fn acquire(
         Some(by) if by < at => deadline.set(Wait::ResponseHead, by),
         _ => deadline.set(Wait::Connect, at),
     }
-    let joins = want.h2 && worker.pool.is_connecting(backend.balancer.endpoint(index));
+    let joins = want.h2 && worker.pool.is_connecting(to.endpoint);
     let permit = match joins {
         true => None,
         false => backend.capacity.connections.try_acquire(backend.connections_max),
     };
     let permit = match permit {
         Some(permit) => permit,
-        None => match queue(worker, deadline, backend, index, &want).await? {
+        None => match queue(worker, deadline, backend, to, &want).await? {
             Room::Leg(leg) => return Ok(leg),
             Room::New(permit) => permit,
         },
     };
-    let mut connect = std::pin::pin!(connect(worker, backend, index, &want, Some(permit)));
+    let mut connect = std::pin::pin!(connect(worker, backend, to, &want, Some(permit)));
     let made = poll_fn(|cx| match deadline.check(cx) {
         Ok(()) => connect.as_mut().poll(cx).map_err(|error| failed(worker, error)),
         Err(Expired(wait)) => Poll::Ready(Err(match wait {
@@ -93,16 +93,12 @@ fn failed(worker: &Worker, error: io::Error) -> NoConnection {
 }
 
 /// A leg of its own, for a health check.
-pub(crate) async fn fresh(
-    worker: &Worker,
-    backend: &Backend,
-    index: EndpointIndex,
-) -> io::Result<Leg> {
+pub(crate) async fn fresh(worker: &Worker, backend: &Backend, to: Chosen<'_>) -> io::Result<Leg> {
     let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
     let wish =
         Wish { upgrade: false, client: nobody, bind: None, by: None, ceiling: Duration::MAX };
-    let want = Want { local: true, shares: false, ..Want::new(backend, index, wish) };
-    connect(worker, backend, index, &want, None).await
+    let want = Want { local: true, shares: false, ..Want::new(backend, to, wish) };
+    connect(worker, backend, to, &want, None).await
 }
 
 /// Which protocols will do, and what a new connection begins with.
@@ -117,8 +113,8 @@ struct Want {
 }
 
 impl Want {
-    fn new(backend: &Backend, index: EndpointIndex, wish: Wish) -> Self {
-        let address = backend.endpoint(index);
+    fn new(backend: &Backend, to: Chosen<'_>, wish: Wish) -> Self {
+        let address = to.address;
         let proxy = backend.proxy_protocol.map(|version| (version, wish.client, wish.bind));
         let h2 = match address.protocol {
             Protocol::H1 => false,
@@ -157,8 +153,8 @@ impl Want {
     }
 }
 
-fn at_hand(worker: &Worker, backend: &Backend, index: EndpointIndex, want: &Want) -> Option<Leg> {
-    let endpoint = backend.balancer.endpoint(index);
+fn at_hand(worker: &Worker, backend: &Backend, to: Chosen<'_>, want: &Want) -> Option<Leg> {
+    let endpoint = to.endpoint;
     if want.h2 {
         let now = worker.coarse_now();
         if let Some(stream) = worker.pool.stream(endpoint, backend.streams_max, now) {
@@ -181,15 +177,15 @@ async fn queue(
     worker: &Rc<Worker>,
     deadline: &Deadline,
     backend: &Backend,
-    index: EndpointIndex,
+    to: Chosen<'_>,
     want: &Want,
 ) -> Result<Room, NoConnection> {
     let capacity = &backend.capacity;
     let pending = capacity.pending.try_acquire(backend.pending_max);
     let _pending = pending.ok_or(NoConnection::Busy)?;
-    let endpoint = backend.balancer.endpoint(index);
+    let endpoint = to.endpoint;
     poll_fn(|cx| {
-        if let Some(leg) = at_hand(worker, backend, index, want) {
+        if let Some(leg) = at_hand(worker, backend, to, want) {
             return Poll::Ready(Ok(Room::Leg(leg)));
         }
         let joins = want.h2 && worker.pool.is_connecting(endpoint);
@@ -215,12 +211,12 @@ async fn queue(
 async fn connect(
     worker: &Worker,
     backend: &Backend,
-    index: EndpointIndex,
+    to: Chosen<'_>,
     want: &Want,
     permit: Option<Permit>,
 ) -> io::Result<Leg> {
-    let endpoint = backend.balancer.endpoint(index);
-    let address = backend.endpoint(index);
+    let endpoint = to.endpoint;
+    let address = to.address;
     let connecting = (want.h2 && want.shares).then(|| worker.pool.connecting(endpoint));
     let tls = match (&backend.tls, &address.server_name) {
         (Some(tls), Some(name)) if address.https => match want.h2 {

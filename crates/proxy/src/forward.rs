@@ -16,7 +16,7 @@ use http::StatusCode;
 use portcullis_core::policy::BodyUse;
 use portcullis_core::{BodyLength, Problem, RequestHead, Version, codes, websocket};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
-use portcullis_snapshot::{Backend, HostHeader, Route};
+use portcullis_snapshot::{Backend, Chosen, HostHeader, Route};
 use portcullis_upstream::{Algorithm, EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
@@ -93,8 +93,9 @@ pub(crate) async fn forward<C: Client>(
     };
     let series = &active.backends[usize::from(backend.index)];
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
+    let set = backend.endpoints.load();
     let authority = slot.exchange.request.authority;
-    let mut tries = Tries { route, backend, tried: Tried::default(), key, authority };
+    let mut tries = Tries { route, backend, set: &set, tried: Tried::default(), key, authority };
     let mut hedged = accept.is_some();
     backend.budget.request();
     let mut chosen = None;
@@ -107,13 +108,14 @@ pub(crate) async fn forward<C: Client>(
         let Some(mut index) = chosen.take().or_else(|| tries.pick(slot)) else {
             return Err(refused(unavailable(slot)));
         };
-        let mut endpoint = Arc::clone(backend.balancer.endpoint(index));
+        let to = set.at(index);
+        let mut endpoint = Arc::clone(to.endpoint);
         slot.trip.endpoint = Some(Arc::clone(&endpoint));
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
         let mut in_flight = endpoint.start_request();
         let deadline = Rc::clone(client.deadline());
         let wish = Wish { by: slot.trip.answer_by, ..wish };
-        let mut leg = match dial::acquire(worker, &deadline, backend, index, wish).await {
+        let mut leg = match dial::acquire(worker, &deadline, backend, to, wish).await {
             Ok(leg) => leg,
             Err(NoConnection::Late) => return Err(refused(late(endpoint.url()))),
             Err(NoConnection::Busy) => {
@@ -179,7 +181,7 @@ pub(crate) async fn forward<C: Client>(
             Err(failure) => return Err(explain(failure, &leg)),
         };
         slot.trip.waited(waited);
-        if backend.balancer.algorithm() == Algorithm::Ewma {
+        if set.balancer.algorithm() == Algorithm::Ewma {
             endpoint.answered(waited, now + waited);
         }
         if route.retry.hedge.is_some() {
@@ -257,18 +259,18 @@ pub(crate) fn address(
 ) {
     let request = &mut slot.exchange.request;
     request.authority = tries.authority;
-    name_host(request, tries.backend, index);
+    name_host(request, tries.backend, tries.set.at(index));
     if ceiling != Duration::MAX {
         let left = ceiling.saturating_sub(worker.shared.world.clock().mono());
         patience::tell(request, tries.route, left);
     }
 }
 
-fn name_host(request: &mut RequestHead, backend: &Backend, index: EndpointIndex) {
+fn name_host(request: &mut RequestHead, backend: &Backend, to: Chosen<'_>) {
     let name = match &backend.host {
         // HTTP/1.0 may name no host; a backend gets to see one all the same.
         HostHeader::Preserve if !request.authority.is_empty() => return,
-        HostHeader::Preserve | HostHeader::Endpoint => &backend.endpoint(index).authority,
+        HostHeader::Preserve | HostHeader::Endpoint => &to.address.authority,
         HostHeader::Name(name) => name,
     };
     request.authority = request.fields.intern(name.as_bytes());

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use portcullis_snapshot::{Bind, Snapshot};
+use portcullis_snapshot::{Backend, Bind, Snapshot};
 use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{
     BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries,
@@ -73,8 +73,9 @@ impl Active {
         let is_it = |member: &portcullis_upstream::Member| {
             std::ptr::eq(Arc::as_ptr(&member.endpoint), endpoint)
         };
-        let backends = &self.snapshot.backends;
-        let backend = backends.iter().find(|b| b.balancer.members().iter().any(is_it))?;
+        let has_it =
+            |backend: &&Arc<Backend>| backend.endpoints.load().balancer.members().iter().any(is_it);
+        let backend = self.snapshot.backends.iter().find(has_it)?;
         let in_service = endpoint.service() != portcullis_upstream::Service::Disabled;
         // While somebody waits for a connection nobody keeps one idle: it may be of another worker
         // or to another endpoint.
@@ -301,11 +302,7 @@ impl Drop for Gateway {
 
 fn adopt_endpoints(snapshot: &Snapshot, later: bool, now: Duration) {
     for backend in &snapshot.backends {
-        let settings = backend.health.as_ref().map(|probe| &probe.settings);
-        for member in backend.balancer.members() {
-            member.endpoint.adopt(later, now);
-            member.endpoint.adopt_health(settings, now);
-        }
+        backend.endpoints.adopt(later, now);
     }
 }
 

@@ -50,7 +50,7 @@ impl Tries<'_> {
     /// How long the first endpoint has before a second one is asked as well; `None`: for ever.
     pub(crate) fn hedge_after(&self, slot: &Slot) -> Option<Duration> {
         let hedge = self.route.retry.hedge?;
-        let apart = self.backend.balancer.members().len() > 1;
+        let apart = self.set.balancer.members().len() > 1;
         match hedge {
             _ if !apart || !self.more(slot) || !self.repeats(slot) => None,
             Hedge::After(wait) => Some(wait),
@@ -75,12 +75,13 @@ impl Race<'_, '_> {
             return (first, end);
         };
         let since = slot.exchange.now.mono;
-        let endpoint = Arc::clone(backend.balancer.endpoint(index));
+        let to = self.tries.set.at(index);
+        let endpoint = Arc::clone(to.endpoint);
         self.series.attempt(worker.metrics.id(), true);
         self.series.hedged(worker.metrics.id());
         let in_flight = endpoint.start_request();
         let deadline = worker.deadlines.add();
-        let mut dialling = Box::pin(dial::acquire(worker, &deadline, backend, index, self.wish));
+        let mut dialling = Box::pin(dial::acquire(worker, &deadline, backend, to, self.wish));
         let mut leg = None;
         let mut other = ResponseHead::default();
         let (mut end, mut other_end) = (None, None);
@@ -202,7 +203,7 @@ impl Race<'_, '_> {
         let now = self.worker.shared.world.clock().mono();
         let waited = now.saturating_sub(runner.since);
         backend.tail.observe(waited);
-        if backend.balancer.algorithm() == Algorithm::Ewma {
+        if self.tries.set.balancer.algorithm() == Algorithm::Ewma {
             runner.leg.endpoint().answered(waited, now);
         }
         discard(self.worker, runner.leg, false, backend);

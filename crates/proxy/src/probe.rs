@@ -10,9 +10,11 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use portcullis_core::{BodyLength, Fields, RequestHead, ResponseHead, grpc};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
-use portcullis_snapshot::{Backend, HealthProbe, HealthQuestion, HostHeader};
+use portcullis_snapshot::{
+    Backend, Chosen, EndpointAddress, HealthProbe, HealthQuestion, HostHeader,
+};
 use portcullis_telemetry::metrics::Bound;
-use portcullis_upstream::{EndpointIndex, Outcome};
+use portcullis_upstream::{Endpoint, Outcome};
 
 use crate::backend::{Begin, HeadKind, Leg};
 use crate::deadline::Wait;
@@ -34,11 +36,12 @@ pub(crate) async fn run(worker: Rc<Worker>) {
         let now = clock.mono();
         for backend in &worker.active().snapshot.backends {
             let Some(probe) = &backend.health else { continue };
-            for (number, member) in backend.balancer.members().iter().enumerate() {
-                if member.endpoint.check_due().is_some_and(|due| due <= now) {
-                    member.endpoint.check_begun(&probe.settings, now);
-                    let index = EndpointIndex(number as u16);
-                    let check = check(Rc::clone(&worker), Arc::clone(backend), index);
+            let set = backend.endpoints.load();
+            for to in set.iter() {
+                if to.endpoint.check_due().is_some_and(|due| due <= now) {
+                    to.endpoint.check_begun(&probe.settings, now);
+                    let (endpoint, address) = (Arc::clone(to.endpoint), to.address.clone());
+                    let check = check(Rc::clone(&worker), Arc::clone(backend), endpoint, address);
                     tokio::task::spawn_local(check);
                 }
             }
@@ -47,11 +50,17 @@ pub(crate) async fn run(worker: Rc<Worker>) {
     }
 }
 
-async fn check(worker: Rc<Worker>, backend: Arc<Backend>, index: EndpointIndex) {
+async fn check(
+    worker: Rc<Worker>,
+    backend: Arc<Backend>,
+    endpoint: Arc<Endpoint>,
+    address: EndpointAddress,
+) {
     let Some(probe) = &backend.health else { return };
+    let to = Chosen { endpoint: &endpoint, address: &address };
     let deadline = worker.deadlines.add();
     deadline.set(Wait::Connect, worker.coarse_now() + probe.timeout);
-    let mut ask = std::pin::pin!(ask(&worker, &backend, probe, index));
+    let mut ask = std::pin::pin!(ask(&worker, &backend, probe, to));
     let answer = poll_fn(|cx| match deadline.check(cx) {
         Ok(()) => ask.as_mut().poll(cx),
         Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -67,7 +76,6 @@ async fn check(worker: Rc<Worker>, backend: Arc<Backend>, index: EndpointIndex) 
         Err(_) => Outcome::Fail,
     };
     let reason = answer.err().map(|error| error.to_string());
-    let endpoint = backend.balancer.endpoint(index);
     let now = worker.shared.world.clock().mono();
     if let Some(transition) = endpoint.check_ended(&probe.settings, outcome, now) {
         tracing::info!(backend = &*backend.name, endpoint = endpoint.url(), ?transition, reason);
@@ -79,13 +87,13 @@ async fn ask(
     worker: &Worker,
     backend: &Backend,
     probe: &HealthProbe,
-    index: EndpointIndex,
+    to: Chosen<'_>,
 ) -> io::Result<()> {
-    let mut leg = dial::fresh(worker, backend, index).await?;
+    let mut leg = dial::fresh(worker, backend, to).await?;
     match &probe.question {
         HealthQuestion::Connect => Ok(()),
         HealthQuestion::Http { path, host, statuses, contains } => {
-            let mut head = head(backend, index, host.as_ref(), path);
+            let mut head = head(backend, to, host.as_ref(), path);
             head.method = Method::GET;
             let response = exchange(worker, &mut leg, &head, &[]).await?;
             let status = response.status.as_u16();
@@ -100,7 +108,7 @@ async fn ask(
             }
         }
         HealthQuestion::Grpc { service } => {
-            let mut head = head(backend, index, None, grpc_health::PATH);
+            let mut head = head(backend, to, None, grpc_health::PATH);
             head.method = Method::POST;
             head.fields.append(b"content-type", grpc::CONTENT_TYPE);
             let question = grpc_health::question(service);
@@ -117,17 +125,11 @@ async fn ask(
     }
 }
 
-fn head(
-    backend: &Backend,
-    index: EndpointIndex,
-    host: Option<&Arc<str>>,
-    path: &str,
-) -> RequestHead {
-    let address = backend.endpoint(index);
+fn head(backend: &Backend, to: Chosen<'_>, host: Option<&Arc<str>>, path: &str) -> RequestHead {
     let mut head = RequestHead::default();
     let host = match (host, &backend.host) {
         (Some(host), _) | (None, HostHeader::Name(host)) => host,
-        _ => &address.authority,
+        _ => &to.address.authority,
     };
     head.authority = head.fields.intern(host.as_bytes());
     head.path = head.fields.intern(path.as_bytes());

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use portcullis_core::{ResponseHead, Span};
-use portcullis_snapshot::{Backend, RetryOn, Route};
+use portcullis_snapshot::{Backend, EndpointSet, RetryOn, Route};
 use portcullis_upstream::{Ask, EndpointIndex, Tried, backoff};
 
 use crate::backend::{HeadFailure, HeadKind, Leg};
@@ -31,6 +31,7 @@ const DISCARD_MAX: usize = 64 * 1024;
 pub(crate) struct Tries<'a> {
     pub(crate) route: &'a Route,
     pub(crate) backend: &'a Backend,
+    pub(crate) set: &'a EndpointSet,
     pub(crate) tried: Tried,
     /// What the balancer hashes.
     pub(crate) key: Option<u64>,
@@ -58,7 +59,7 @@ impl Tries<'_> {
     pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
         let ask = Ask { now: slot.exchange.now.mono, random, key: self.key };
-        self.backend.balancer.pick(ask, &self.tried)
+        self.set.balancer.pick(ask, &self.tried)
     }
 
     /// Whether one more is within what the route allows.

@@ -167,7 +167,8 @@ impl Worker {
     /// Tells the metrics what the pool holds; requests under way are everybody's, and told by one.
     fn count_pool(&self, active: &Active) {
         for (backend, series) in active.snapshot.backends.iter().zip(&active.backends) {
-            let endpoints = || backend.balancer.members().iter().map(|member| &member.endpoint);
+            let set = backend.endpoints.load();
+            let endpoints = || set.balancer.members().iter().map(|member| &member.endpoint);
             let idle: usize = endpoints().map(|endpoint| self.pool.idle(endpoint)).sum();
             let flying: u32 = endpoints().map(|endpoint| endpoint.in_flight()).sum();
             let flying = if self.index == 0 { u64::from(flying) } else { 0 };

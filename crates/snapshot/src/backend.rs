@@ -5,15 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Known};
-use portcullis_upstream::{Balancer, Budget, Capacity, EndpointIndex, HealthSettings, Tail};
+use portcullis_upstream::{Budget, Capacity, HealthSettings, Tail};
+
+use crate::discovery::Discovery;
+use crate::endpoints::Endpoints;
 
 #[derive(Debug)]
 pub struct Backend {
     pub name: Arc<str>,
     pub index: u16,
-    /// Chooses among [`Self::endpoints`]; members are in the same order.
-    pub balancer: Balancer,
-    pub endpoints: Vec<EndpointAddress>,
+    pub endpoints: Endpoints,
+    /// Where they come from; `None` where they are written.
+    pub discovery: Option<Arc<Discovery>>,
     /// What all workers together hold; outlives reloads.
     pub capacity: Arc<Capacity>,
     /// How many of its requests may be sent again; outlives reloads.
@@ -183,11 +186,4 @@ pub enum HealthQuestion {
     Grpc { service: Arc<str> },
     /// A connection will do.
     Connect,
-}
-
-impl Backend {
-    #[must_use]
-    pub fn endpoint(&self, index: EndpointIndex) -> &EndpointAddress {
-        &self.endpoints[index.get()]
-    }
 }

@@ -14,6 +14,7 @@ mod access;
 mod backends;
 mod client_certificates;
 mod credentials;
+mod discovery;
 mod lint;
 mod listeners;
 mod matches;
@@ -40,6 +41,8 @@ use rustls::RootCertStore;
 use crate::router::RoutePattern;
 use crate::snapshot::{CertificateFacts, NamedAuthenticator, Snapshot, Version};
 use crate::version;
+
+pub use discovery::RECONCILE;
 
 /// What a compile may use, and where it leaves what it finds.
 #[expect(missing_debug_implementations, reason = "borrows a trait object without Debug")]

@@ -8,6 +8,8 @@ pub mod client_certificates;
 pub mod compile;
 pub mod decide;
 pub mod describe;
+pub mod discovery;
+pub mod endpoints;
 pub mod explain;
 pub mod inline_tests;
 pub mod listener;
@@ -26,15 +28,19 @@ pub use backend::{
     ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
-pub use compile::{CompileContext, compile, compile_with_patterns};
+pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
+pub use discovery::{Discovery, Facts, Origin, Place, Scheme};
+pub use endpoints::{Chosen, EndpointSet, Endpoints, Shape, Unfit};
 pub use explain::{Explain, Trace, TraceStep, explain};
 pub use inline_tests::{TestReport, run_tests};
 pub use listener::{
     Bind, H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect,
 };
 pub use portcullis_config::RetryOn;
+pub use portcullis_upstream::roster::{CONFIRM_AFTER, Update};
+pub use portcullis_upstream::{EndpointIndex, Listed, ListedState};
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{

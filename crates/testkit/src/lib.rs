@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod chromium;
 pub mod client;
+pub mod dns;
 pub mod end_to_end;
 pub mod fetcher;
 pub mod gateway;
@@ -28,6 +29,7 @@ use std::time::Duration;
 pub use backend::Backend;
 pub use chromium::Chromium;
 pub use client::{Answer, Body, Client, Cut, Protocol, Request};
+pub use dns::NameServer;
 pub use fetcher::Scripted;
 pub use gateway::{Setup, TestGateway};
 pub use h1::{End, H1Client};

@@ -36,6 +36,8 @@ pub struct Endpoint {
     /// When it began to serve, or came back, in nanoseconds; 0 for one that always was there.
     since: AtomicU64,
     adopted: AtomicBool,
+    /// A connection was made, or a check passed, at some time.
+    proven: AtomicBool,
     url: Box<str>,
     check: Mutex<Check>,
 }
@@ -67,6 +69,7 @@ impl Endpoint {
             latency: Latency::default(),
             since: AtomicU64::new(0),
             adopted: AtomicBool::new(false),
+            proven: AtomicBool::new(false),
             url: url.into(),
             check: Mutex::new(Check::new(seed)),
         }
@@ -119,6 +122,13 @@ impl Endpoint {
     /// To be called when a connection was made.
     pub fn connected(&self) {
         self.aside.connected();
+        self.proven.store(true, Relaxed);
+    }
+
+    /// Whether it has ever been there: a connection was made, or a check passed.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Relaxed)
     }
 
     /// Whether a failed connection keeps requests away at the moment.
@@ -213,6 +223,9 @@ impl Endpoint {
             return None;
         }
         let transition = check.record(settings, outcome, now);
+        if outcome == Outcome::Pass {
+            self.proven.store(true, Relaxed);
+        }
         self.usable.store(check.health() != Health::Down, Relaxed);
         if transition.is_some() {
             self.transitions.fetch_add(1, Relaxed);

@@ -18,6 +18,10 @@ impl View for Scripted {
         json!({})
     }
 
+    fn backends(&self) -> Value {
+        json!([])
+    }
+
     fn routes(&self) -> Value {
         json!([])
     }

@@ -21,6 +21,10 @@ impl View for Scripted {
         json!({ "config": "config@1" })
     }
 
+    fn backends(&self) -> Value {
+        json!([])
+    }
+
     fn routes(&self) -> Value {
         panic!("a view must not take the server down")
     }

@@ -119,7 +119,8 @@ backends:
 /// The health of each endpoint once all have been asked often enough to be believed.
 async fn verdicts(gateway: &TestGateway, wanted: &[Health]) {
     let snapshot = gateway.gateway.snapshot();
-    let members = snapshot.backends[0].balancer.members();
+    let set = snapshot.backends[0].endpoints.load();
+    let members = set.balancer.members();
     until("the health of each endpoint", || {
         gateway.clock.advance(Duration::from_millis(10));
         members.iter().map(|member| member.endpoint.health()).eq(wanted.iter().copied())

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::{
-    Backend as Written, BackendTls as WrittenTls, Balance, Endpoint, Health, Named,
+    Backend as Written, BackendTls as WrittenTls, Balance, Endpoint, EndpointUrl, Health, Named,
 };
-use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_upstream::budget::Terms;
-use portcullis_upstream::{Algorithm, Balancer, HealthSettings, Member};
-use rustls::pki_types::ServerName;
+use portcullis_upstream::{Algorithm, HealthSettings, Listed, ListedState};
 
-use super::{Compiler, tls};
+use super::{Compiler, discovery, tls};
 use crate::backend::{
-    Backend, BackendTls, EndpointAddress, HashKey, HealthProbe, HealthQuestion, HostHeader,
-    Protocol, ProxyVersion,
+    Backend, BackendTls, HashKey, HealthProbe, HealthQuestion, HostHeader, Protocol, ProxyVersion,
 };
+use crate::endpoints::{Endpoints, Shape};
 
 /// Checks come at least this often while an endpoint's state is changing.
 const INTERVAL_EDGE: Duration = Duration::from_millis(500);
@@ -38,6 +36,7 @@ impl Compiler<'_, '_> {
         let resource = format!("backends.{}", named.name);
         let name: Arc<str> = named.name.as_str().into();
         self.check_endpoints(&resource, named);
+        let discovery = self.discovery(&resource, named);
         self.check_protocol(&resource, written);
         self.check_health(&resource, named);
         let proxy_protocol = written.proxy_protocol.as_ref().map(|version| match version.value {
@@ -47,34 +46,41 @@ impl Compiler<'_, '_> {
         let protocol = protocol(written);
         let tls = self.backend_tls(&resource, named, protocol);
         let server_name = written.tls.as_ref().and_then(|tls| tls.server_name.as_ref());
-        let mut endpoints = Vec::new();
-        let mut members = Vec::new();
-        for endpoint in &written.endpoints {
-            let server_name = server_name.map(|name| name.0.as_str());
-            let address = address(endpoint, server_name, protocol);
-            // A connection made under another certificate, or with other authorities, is not used
-            // again.
-            let trust = tls.as_ref().filter(|_| address.https).map_or(0, |tls| tls.trust);
-            let spoken = format!("{:?} {proxy_protocol:?} {trust:x}", address.protocol);
-            let state = self.directory.endpoint(&name, &address.url, &spoken);
-            members.push(Member { endpoint: state, weight: endpoint.weight });
-            endpoints.push(address);
-        }
-        let algorithm = match &written.balance.value {
-            Balance::RoundRobin => Algorithm::RoundRobin,
-            Balance::LeastRequests => Algorithm::LeastRequests,
-            Balance::Ewma => Algorithm::Ewma,
-            Balance::Hash(_) => Algorithm::Hash,
+        let health = written.health.as_ref().map(probe);
+        let shape = Shape {
+            backend: Arc::clone(&name),
+            algorithm: match &written.balance.value {
+                Balance::RoundRobin => Algorithm::RoundRobin,
+                Balance::LeastRequests => Algorithm::LeastRequests,
+                Balance::Ewma => Algorithm::Ewma,
+                Balance::Hash(_) => Algorithm::Hash,
+            },
+            slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
+            protocol,
+            proxy_protocol,
+            server_name: server_name.map(|name| name.0.as_str().into()),
+            trust: tls.as_ref().map(|tls| tls.trust),
+            https_only: written.discover.is_some() && tls.is_some(),
+            health: health.as_ref().map(|probe| probe.settings.clone()),
+        };
+        let listed = match &discovery {
+            None => written.endpoints.iter().map(listed).collect(),
+            // What was found under other settings and cannot be had under these is found anew.
+            Some(discovery) => {
+                Some(discovery.serving()).filter(|all| shape.check(all).is_ok()).unwrap_or_default()
+            }
         };
         let terms = Terms {
             percent: written.retry_budget.percent,
             per_second: written.retry_budget.per_second,
         };
-        let slow_start = written.slow_start.0.unwrap_or(Duration::ZERO);
-        let balancer = match Balancer::new(algorithm, members) {
-            Ok(balancer) => balancer.slow_start(slow_start),
-            Err(error) => {
-                self.push(Finding::error("too-many", named.span, resource, error.to_string()));
+        let endpoints = match Endpoints::new(shape, &self.directory, listed) {
+            Ok(endpoints) => endpoints,
+            Err(unfit) => {
+                // What is wrong with one of them has been said already, at its place.
+                if unfit.url.is_empty() || !self.with.findings.has_errors() {
+                    self.push(Finding::error("endpoints", named.span, resource, unfit.to_string()));
+                }
                 return None;
             }
         };
@@ -84,9 +90,9 @@ impl Compiler<'_, '_> {
             tail: self.directory.tail(&name),
             name,
             index,
-            balancer,
             endpoints,
-            health: written.health.as_ref().map(probe),
+            discovery,
+            health,
             hash: hash_key(&written.balance),
             host: match &written.host {
                 portcullis_config::HostHeader::Preserve => HostHeader::Preserve,
@@ -116,8 +122,9 @@ impl Compiler<'_, '_> {
                 self.push(finding.related(first.url.span, "first here").help("use `weight`"));
             }
         }
-        if endpoints.iter().all(|endpoint| endpoint.weight == 0) {
-            let message = "every endpoint has the weight 0, so none gets a request";
+        let none = |endpoint: &Endpoint| endpoint.weight == 0 || endpoint.draining;
+        if !endpoints.is_empty() && endpoints.iter().all(none) {
+            let message = "every endpoint has the weight 0 or is draining: none gets a request";
             self.push(Finding::warning("no-weight", named.span, resource, message));
         }
     }
@@ -137,25 +144,29 @@ impl Compiler<'_, '_> {
         if health.contains.is_some() && health.path.is_none() {
             error("only the answer to a `path` is searched", "remove `contains`");
         }
-        let one = |endpoint: &Endpoint| address(endpoint, None, protocol(&named.value));
-        let h1 = |address: &EndpointAddress| match address.protocol {
+        let protocol = protocol(&named.value);
+        let h1 = |url: &EndpointUrl| match protocol {
             Protocol::H1 => true,
-            Protocol::Auto => !address.https,
+            Protocol::Auto => !url.https && !url.h2c,
             Protocol::H2 => false,
         };
-        if health.grpc.is_some() && named.value.endpoints.iter().map(one).any(|one| h1(&one)) {
+        let found = named.value.discover.as_ref().and_then(|one| discovery::url(&one.value));
+        let mut urls = named.value.endpoints.iter().map(|one| &one.url).chain(found);
+        if health.grpc.is_some() && urls.any(|url| h1(url)) {
             error("gRPC needs HTTP/2", "write `protocol: h2`, or `h2c://` endpoints");
         }
     }
 
     /// HTTP/2 where it is excluded.
     fn check_protocol(&mut self, resource: &str, written: &Written) {
-        let h2c = written.endpoints.iter().find(|endpoint| endpoint.url.h2c);
+        let found = written.discover.as_ref().and_then(|one| discovery::url(&one.value));
+        let mut urls = written.endpoints.iter().map(|one| &one.url).chain(found);
+        let h2c = urls.find(|url| url.h2c);
         let contradiction =
             |span, message: String| Finding::error("protocol", span, resource, message);
-        if let (portcullis_config::Protocol::H1, Some(endpoint)) = (written.protocol.value, h2c) {
-            let message = format!("`{}` is HTTP/2, and `protocol` says h1", endpoint.url.value);
-            let finding = contradiction(endpoint.url.span, message);
+        if let (portcullis_config::Protocol::H1, Some(url)) = (written.protocol.value, h2c) {
+            let message = format!("`{}` is HTTP/2, and `protocol` says h1", url.value);
+            let finding = contradiction(url.span, message);
             self.push(finding.related(written.protocol.span, "here"));
         }
         let Some(proxy) = &written.proxy_protocol else { return };
@@ -164,9 +175,9 @@ impl Compiler<'_, '_> {
         if written.protocol.value == portcullis_config::Protocol::H2 {
             let finding = contradiction(proxy.span, message);
             self.push(finding.related(written.protocol.span, "here it is HTTP/2").help(why));
-        } else if let Some(endpoint) = h2c {
+        } else if let Some(url) = h2c {
             let finding = contradiction(proxy.span, message);
-            self.push(finding.related(endpoint.url.span, "here it is HTTP/2").help(why));
+            self.push(finding.related(url.span, "here it is HTTP/2").help(why));
         }
     }
 
@@ -178,7 +189,7 @@ impl Compiler<'_, '_> {
         protocol: Protocol,
     ) -> Option<BackendTls> {
         let written = named.value.tls.as_ref();
-        let https = named.value.endpoints.iter().any(|endpoint| endpoint.url.https);
+        let https = discovery::may_be_https(&named.value);
         if let Some(tls) = written.filter(|_| !https) {
             let message = "`tls` has no effect: no endpoint begins with `https://`";
             self.push(Finding::warning("no-effect", tls.span, format!("{resource}.tls"), message));
@@ -254,27 +265,17 @@ fn protocol(written: &Written) -> Protocol {
     }
 }
 
-fn address(endpoint: &Endpoint, server_name: Option<&str>, protocol: Protocol) -> EndpointAddress {
-    let url: &Spanned<portcullis_config::EndpointUrl> = &endpoint.url;
-    let bracketed = match url.host.contains(':') {
-        true => format!("[{}]", url.host),
-        false => url.host.clone(),
-    };
-    let default_port = if url.https { 443 } else { 80 };
-    let authority = match url.port == default_port {
-        true => bracketed,
-        false => format!("{bracketed}:{}", url.port),
-    };
-    let name = server_name.unwrap_or(&url.host).to_owned();
-    EndpointAddress {
-        url: url.value.to_string().into(),
-        https: url.https,
-        protocol: if url.h2c { Protocol::H2 } else { protocol },
-        host: url.host.as_str().into(),
-        port: url.port,
-        socket: url.socket.as_deref().map(Into::into),
-        authority: authority.into(),
-        server_name: ServerName::try_from(name).ok().filter(|_| url.https),
+fn listed(endpoint: &Endpoint) -> Listed {
+    let boxed = |(name, value): (&String, &String)| (name.as_str().into(), value.as_str().into());
+    Listed {
+        weight: endpoint.weight,
+        zone: endpoint.zone.as_deref().map(Into::into),
+        labels: endpoint.labels.iter().map(boxed).collect(),
+        state: match endpoint.draining {
+            true => ListedState::Draining,
+            false => ListedState::Active,
+        },
+        ..Listed::new(&endpoint.url.value.to_string())
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
-use portcullis_config::EndpointUrl;
+use portcullis_config::{Backend, EndpointUrl};
 use portcullis_core::finding::Finding;
+use portcullis_core::node::SourceSpan;
 use portcullis_core::policy::Attached;
 
 use super::Compiler;
@@ -34,15 +35,14 @@ impl Compiler<'_, '_> {
         let config = self.config;
         for (number, _) in built.route.to.iter().flat_map(|to| &to.backends) {
             let backend = &config.backends[usize::from(*number)];
-            let mut endpoints = backend.value.endpoints.iter().map(|endpoint| &endpoint.url);
-            let Some(open) = endpoints.find(|url| crosses_open_network(url)) else { continue };
+            let Some((open, span)) = open_way(&backend.value) else { continue };
             let message = format!(
-                "the `{policy}` of `{}` would cross the network to `{}` in clear text",
-                built.route.name, open.value
+                "the `{policy}` of `{}` would cross the network to `{open}` in clear text",
+                built.route.name
             );
             let resource = format!("{}.{policy}", built.resource);
             let finding = Finding::error("clear-text", built.span, resource, message)
-                .related(open.span, "this endpoint")
+                .related(span, "this endpoint")
                 .help("use `https://`, or say why this is safe: `clear_text: \"<reason>\"`");
             self.push(finding);
         }
@@ -68,6 +68,21 @@ impl Compiler<'_, '_> {
         let finding = Finding::error("no-access-token", built.span, resource, message);
         self.push(finding.help("let the route take `jwt` or `introspection` only"));
     }
+}
+
+/// An endpoint of the backend that is, or may turn out to be, somewhere in the open.
+fn open_way(backend: &Backend) -> Option<(String, SourceSpan)> {
+    let Some(discover) = &backend.discover else {
+        let mut urls = backend.endpoints.iter().map(|endpoint| &endpoint.url);
+        let open = urls.find(|url| crosses_open_network(url))?;
+        return Some((open.value.to_string(), open.span));
+    };
+    // What is found can be anywhere, and is clear text unless that is ruled out.
+    let (text, https) = match super::discovery::url(&discover.value) {
+        Some(url) => (url.value.to_string(), url.https),
+        None => ("what the file names".to_owned(), backend.tls.is_some()),
+    };
+    (!https).then_some((text, discover.span))
 }
 
 fn crosses_open_network(url: &EndpointUrl) -> bool {

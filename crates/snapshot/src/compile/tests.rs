@@ -36,7 +36,7 @@ fn dump(snapshot: &Snapshot) -> String {
             out,
             "backend {} {:?} host {:?}{}{}",
             backend.name,
-            backend.balancer.algorithm(),
+            backend.endpoints.shape().algorithm,
             backend.host,
             if backend.tls.is_some() { " tls" } else { "" },
             backend
@@ -45,7 +45,8 @@ fn dump(snapshot: &Snapshot) -> String {
                 .map_or(String::new(), |probe| format!(" probe {:?}", probe.question)),
         )
         .unwrap();
-        for (endpoint, member) in backend.endpoints.iter().zip(backend.balancer.members()) {
+        let set = backend.endpoints.load();
+        for (endpoint, member) in set.addresses.iter().zip(set.balancer.members()) {
             let name = endpoint.server_name.as_ref().map(|name| name.to_str().into_owned());
             let name = name.map_or(String::new(), |name| format!(" as {name}"));
             writeln!(
@@ -288,7 +289,9 @@ backends: {{ one: "http://10.0.0.1" }}
     let second =
         compiled_after(&text("/b"), &Files::default(), carry.next_generation()).snapshot.unwrap();
     let endpoint = |snapshot: &Snapshot| {
-        std::sync::Arc::as_ptr(&snapshot.backends[0].balancer.members()[0].endpoint)
+        std::sync::Arc::as_ptr(
+            &snapshot.backends[0].endpoints.load().balancer.members()[0].endpoint,
+        )
     };
     assert_eq!(endpoint(&first), endpoint(&second));
     assert_ne!(first.version.hash, second.version.hash);

@@ -124,6 +124,12 @@ metrics! {
         "Connections that could not be made.";
     EndpointTransitions = Counter "portcullis_endpoint_transitions" "" ["backend", "endpoint"]
         "Changes between up and down.";
+    DiscoveryAge = Gauge "portcullis_discovery_age_seconds" "seconds" ["backend"]
+        "Since the place that the backend's endpoints come from last answered.";
+    DiscoveryListings = Counter "portcullis_discovery_listings" "" ["backend", "result"]
+        "Answers of that place: ok, failed, and held, which were empty and not confirmed.";
+    DiscoveryEndpoints = Gauge "portcullis_discovery_endpoints" "" ["backend"]
+        "Endpoints that the backend has from there.";
     LimitDecisions = Counter "portcullis_limit_decisions" "" ["limit", "decision"]
         "Requests that a limit allowed or refused.";
     LimitKeys = Gauge "portcullis_limit_keys" "" ["limit"]

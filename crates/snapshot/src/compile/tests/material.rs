@@ -163,7 +163,8 @@ fn post_quantum_key_exchange_comes_first_on_both_sides() {
     assert_eq!(server.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     assert!(client.client_auth_cert_resolver.has_certs());
     assert!(server.ticketer.enabled());
-    let name = snapshot.backends[0].endpoints[0].server_name.as_ref().unwrap();
+    let set = snapshot.backends[0].endpoints.load();
+    let name = set.addresses[0].server_name.as_ref().unwrap();
     assert_eq!(name.to_str(), "a.example.com");
 }
 

@@ -32,7 +32,8 @@ backends:
 /// What the endpoints are spoken to in, and what TLS offers, with and without HTTP/2.
 fn spoken(snapshot: &Snapshot) -> String {
     let backend = &snapshot.backends[0];
-    let protocols: Vec<_> = backend.endpoints.iter().map(|endpoint| endpoint.protocol).collect();
+    let protocols: Vec<_> =
+        backend.endpoints.load().addresses.iter().map(|to| to.protocol).collect();
     let offers = |config: &Arc<rustls::ClientConfig>| {
         let names = config.alpn_protocols.iter().map(|name| name.escape_ascii().to_string());
         names.collect::<Vec<_>>().join(",")
@@ -87,8 +88,9 @@ fn a_changed_protocol_takes_effect() {
     let [auto, same, h1, proxied] = &snapshots[..] else { unreachable!() };
     assert_eq!(spoken(auto), "[Auto] h2,http/1.1 | http/1.1");
     assert_eq!(spoken(h1), "[H1] http/1.1 | http/1.1");
-    let state =
-        |snapshot: &Snapshot| Arc::as_ptr(&snapshot.backends[0].balancer.members()[0].endpoint);
+    let state = |snapshot: &Snapshot| {
+        Arc::as_ptr(&snapshot.backends[0].endpoints.load().balancer.members()[0].endpoint)
+    };
     assert_eq!(state(auto), state(same));
     // Connections belong to an endpoint's state: another one has none of the old kind.
     assert_ne!(state(same), state(h1));
