@@ -159,7 +159,7 @@ impl Shape {
     }
 }
 
-fn unfit(url: impl ToString, reason: impl Into<String>) -> Unfit {
+fn unfit(url: &(impl ToString + ?Sized), reason: impl Into<String>) -> Unfit {
     Unfit { url: url.to_string().into(), reason: reason.into() }
 }
 

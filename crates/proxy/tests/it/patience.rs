@@ -169,5 +169,8 @@ async fn a_connection_that_the_caller_does_not_wait_for_is_nobodys_failure() {
     let answer = answer.unwrap();
     assert_eq!((answer.status, &*answer.problem()), (504, "backend-timeout"));
     let snapshot = gateway.gateway.snapshot();
-    assert_eq!(snapshot.backends[0].balancer.members()[0].endpoint.connect_failures(), 0);
+    assert_eq!(
+        snapshot.backends[0].endpoints.load().balancer.members()[0].endpoint.connect_failures(),
+        0
+    );
 }

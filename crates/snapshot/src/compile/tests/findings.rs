@@ -334,7 +334,7 @@ backends:
   four: { endpoints: ["https://10.0.0.1"], tls: { cert: "file:x" } }
 "#,
         &expect![[r#"
-            warning[no-weight]: every endpoint has the weight 0, so none gets a request
+            warning[no-weight]: every endpoint has the weight 0 or is draining: none gets a request
              --> gw.yaml:6:3
               |
             6 |   one: { endpoints: [{ url: "http://10.0.0.1", weight: 0 }], tls: {} }
