@@ -85,7 +85,7 @@ impl Finder {
     /// each has answered or failed once, so that no backend begins with nothing. Waits for `wait`
     /// at most.
     pub fn prepare(&self, snapshot: &Snapshot, wait: Duration) {
-        let (asked, answered) = mpsc::channel::<()>();
+        let (asked, answered) = mpsc::sync_channel::<()>(0);
         let mut tasks = self.tasks();
         for (backend, discovery) in found(snapshot) {
             let new = || self.search(backend, discovery, Some(asked.clone()));
@@ -119,7 +119,7 @@ impl Finder {
         &self,
         backend: &Arc<Backend>,
         discovery: &Arc<Discovery>,
-        first: Option<mpsc::Sender<()>>,
+        first: Option<mpsc::SyncSender<()>>,
     ) -> Task {
         let (sender, receiver) = watch::channel(Arc::clone(backend));
         let source: Box<dyn Source> = match &discovery.origin.place {
@@ -165,12 +165,12 @@ struct Search {
 }
 
 impl Search {
-    async fn run(mut self, mut first: Option<mpsc::Sender<()>>) {
+    async fn run(mut self, mut first: Option<mpsc::SyncSender<()>>) {
         loop {
             let listing = timeout(LIST_MAX, self.source.list()).await;
             let pause = match listing.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
                 Ok(listing) => self.listed(listing),
-                Err(error) => self.failed(error),
+                Err(error) => self.failed(&error),
             };
             first.take();
             if !self.wait(Instant::now() + pause).await {
@@ -184,7 +184,7 @@ impl Search {
         let Listing { endpoints, version, valid } = listing;
         let backend = Arc::clone(&self.backend.borrow_and_update());
         if let Err(unfit) = backend.endpoints.shape().check(&endpoints) {
-            return self.failed(unfit.to_string());
+            return self.failed(&unfit.to_string());
         }
         if self.failed.take().is_some() {
             tracing::info!(backend = &*backend.name, place = %self.place(), "endpoints are found");
@@ -215,11 +215,11 @@ impl Search {
     }
 
     /// Returns when the place is to be asked again.
-    fn failed(&mut self, error: String) -> Duration {
+    fn failed(&mut self, error: &str) -> Duration {
         let pause = self.failed.map_or(RETRY, |before| (before * 2).min(RETRY_MAX));
         self.failed = Some(pause);
         let backend = Arc::clone(&self.backend.borrow());
-        if self.discovery.failed(error.clone()) {
+        if self.discovery.failed(error) {
             let (name, place) = (&*backend.name, self.place());
             tracing::warn!(backend = name, %place, error, "endpoints stay as they are");
         }
@@ -270,7 +270,7 @@ impl Search {
             return;
         }
         if let Err(unfit) = backend.endpoints.replace(wanted, (self.now)()) {
-            self.discovery.failed(unfit.to_string());
+            self.discovery.failed(&unfit.to_string());
         }
     }
 

@@ -129,11 +129,11 @@ impl Discovery {
 
     /// The place could not be asked, or what it answered is of no use. Returns whether that is
     /// news.
-    pub fn failed(&self, error: String) -> bool {
+    pub fn failed(&self, error: &str) -> bool {
         let facts = &mut self.state().facts;
         facts.failures += 1;
-        let news = facts.error.as_ref() != Some(&error);
-        facts.error = Some(error);
+        let news = facts.error.as_deref() != Some(error);
+        facts.error = Some(error.to_owned());
         news
     }
 

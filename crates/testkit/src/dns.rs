@@ -42,7 +42,7 @@ impl NameServer {
             while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
                 let Ok(question) = Message::from_vec(&buffer[..length]) else { continue };
                 *count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                let answer = answer(&inside, question);
+                let answer = answer(&inside, &question);
                 let _sent = socket.send_to(&answer.to_vec().unwrap(), peer).await;
             }
         });
@@ -101,7 +101,7 @@ impl Drop for NameServer {
     }
 }
 
-fn answer(table: &Table, question: Message) -> Message {
+fn answer(table: &Table, question: &Message) -> Message {
     let mut message = Message::response(question.metadata.id, question.metadata.op_code);
     let Some(query) = question.queries.first().cloned() else { return message };
     let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
