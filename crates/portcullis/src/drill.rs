@@ -17,7 +17,14 @@ pub(crate) fn run(arguments: &cli::Drill) -> anyhow::Result<ExitCode> {
         only: arguments.only.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = match runtime.block_on(portcullis_drill::run(&options)) {
+    let played = runtime.block_on(async {
+        tokio::select! {
+            played = portcullis_drill::run(&options) => Some(played),
+            // With what is dropped here the gateway ends, and its directory.
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    });
+    let report = match played.context("interrupted")? {
         Ok(report) => report,
         Err(error @ DrillError::NoSuchDrill { .. }) => {
             output::complain(&error.to_string());
