@@ -2,7 +2,7 @@
 //!
 //! It reads as much HTTP as the gateway sends here, which is `GET` without a body.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -52,9 +52,9 @@ impl Drop for Endpoint {
 }
 
 impl Endpoint {
-    /// On a free port of loopback, which it keeps.
-    pub(crate) fn start(name: u32) -> std::io::Result<Self> {
-        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    /// At this address of loopback, on a free port where it says 0, which it keeps.
+    pub(crate) fn start(name: u32, address: SocketAddr) -> std::io::Result<Self> {
+        let socket = bind(address)?;
         let address = socket.local_addr()?;
         let (manner, seen) = watch::channel(Manner::Good);
         let asked = Arc::new(AtomicU64::new(0));

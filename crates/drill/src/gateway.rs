@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use crate::DrillError;
 use crate::client;
 use crate::endpoint::HEALTH;
-use crate::scenario::Scenario;
+use crate::names::{self, NameServer};
+use crate::scenario::{Found, Scenario};
 
 /// A start takes a moment; one that takes longer has failed.
 const START: Duration = Duration::from_secs(20);
@@ -43,7 +44,7 @@ impl Gateway {
     pub(crate) async fn start(program: &Path, config: &Config) -> Result<Self, DrillError> {
         let directory = tempfile::Builder::new().prefix("portcullis-drill-").tempdir()?;
         let log = directory.path().join("log");
-        config.write(directory.path())?;
+        config.write_all(directory.path())?;
         let child = Command::new(program)
             .args(["run", "-c", CONFIG])
             .current_dir(directory.path())
@@ -70,9 +71,24 @@ impl Gateway {
         socket(self.directory.path())
     }
 
-    /// Gives it another configuration, which it finds by itself.
-    pub(crate) fn reconfigure(&self, config: &Config) -> std::io::Result<()> {
-        config.write(self.directory.path())
+    /// Says that a scenario has these endpoints now: in the configuration or in their own file,
+    /// which the gateway finds changed by itself, or to those who ask for their name.
+    pub(crate) fn serve(
+        &self,
+        config: &mut Config,
+        index: usize,
+        endpoints: Vec<SocketAddr>,
+    ) -> std::io::Result<()> {
+        let (scenario, serving) = &mut config.backends[index];
+        *serving = endpoints;
+        match scenario.found {
+            Found::Written => config.write(self.directory.path()),
+            Found::File => config.write_list(self.directory.path(), index),
+            Found::Dns => {
+                config.names.set(scenario.name, &config.backends[index].1);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -80,25 +96,70 @@ fn socket(directory: &Path) -> PathBuf {
     directory.join("gateway.sock")
 }
 
+fn urls(endpoints: &[SocketAddr]) -> Vec<String> {
+    endpoints.iter().map(|one| format!("http://{one}")).collect()
+}
+
+/// The name of a scenario's own file of endpoints.
+fn list(scenario: &Scenario) -> String {
+    format!("{}.yaml.list", scenario.name)
+}
+
+/// The file is old or new, never half written.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let next = path.with_extension("next");
+    fs::write(&next, text)?;
+    fs::rename(next, path)
+}
+
 /// What stands in the configuration: the scenarios, and which endpoints each has at the moment.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) backends: Vec<(&'static Scenario, Vec<SocketAddr>)>,
+    pub(crate) names: NameServer,
 }
 
 impl Config {
-    /// The file is old or new, never half written.
+    /// All of it, for a gateway that has not begun.
+    fn write_all(&self, directory: &Path) -> std::io::Result<()> {
+        for (index, (scenario, endpoints)) in self.backends.iter().enumerate() {
+            match scenario.found {
+                Found::Written => {}
+                Found::File => self.write_list(directory, index)?,
+                Found::Dns => self.names.set(scenario.name, endpoints),
+            }
+        }
+        self.write(directory)
+    }
+
     fn write(&self, directory: &Path) -> std::io::Result<()> {
-        let next = directory.join("next");
-        fs::write(&next, self.text(&socket(directory)))?;
-        fs::rename(next, directory.join(CONFIG))
+        replace(&directory.join(CONFIG), &self.text(&socket(directory)))
+    }
+
+    fn write_list(&self, directory: &Path, index: usize) -> std::io::Result<()> {
+        let (scenario, endpoints) = &self.backends[index];
+        let text = format!("endpoints: {:?}\n", urls(endpoints));
+        replace(&directory.join(list(scenario)), &text)
     }
 
     fn text(&self, socket: &Path) -> String {
         let (mut routes, mut backends) = (String::new(), String::new());
         for (scenario, endpoints) in &self.backends {
-            let Scenario { name, route, backend, .. } = scenario;
-            let urls: Vec<String> = endpoints.iter().map(|one| format!("http://{one}")).collect();
+            let Scenario { name, route, backend, found, .. } = scenario;
+            let found = match found {
+                Found::Written => format!("endpoints: {:?}", urls(endpoints)),
+                Found::File => format!("discover: {{ file: {} }}", list(scenario)),
+                Found::Dns => {
+                    // All have the same.
+                    let port = endpoints.first().map_or(0, SocketAddr::port);
+                    let server = self.names.address;
+                    format!(
+                        "discover: {{ dns: \"http://{}:{port}\", resolvers: [\"{server}\"], \
+                         ttl_min: 1s }}",
+                        names::full(name)
+                    )
+                }
+            };
             // A string takes everything that is written to it.
             _ = writeln!(
                 routes,
@@ -106,7 +167,7 @@ impl Config {
             );
             _ = writeln!(
                 backends,
-                "  {name}:\n    endpoints: {urls:?}\n    \
+                "  {name}:\n    {found}\n    \
                  health: {{ path: {HEALTH}, interval: 1s, timeout: 1s }}{backend}"
             );
         }

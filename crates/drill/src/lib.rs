@@ -10,6 +10,7 @@ mod client;
 mod endpoint;
 mod gateway;
 mod judge;
+mod names;
 mod report;
 mod run;
 mod scenario;

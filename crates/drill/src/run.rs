@@ -1,7 +1,7 @@
 //! The drills from beginning to end: endpoints, gateway, load, trouble, judgement.
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -10,8 +10,9 @@ use crate::client::{Seen, load};
 use crate::endpoint::{Endpoint, Manner};
 use crate::gateway::{Config, Gateway};
 use crate::judge::Course;
+use crate::names::NameServer;
 use crate::report::{Drill, Report};
-use crate::scenario::{AFTER, ALL, CALM, Scenario, Step};
+use crate::scenario::{AFTER, ALL, CALM, Found, Scenario, Step};
 use crate::{DrillError, Options, RATE_MAX};
 
 /// One scenario with the endpoints that play it.
@@ -29,17 +30,16 @@ pub async fn run(options: &Options) -> Result<Report, DrillError> {
     let started = Instant::now();
     let mut stages = Vec::new();
     for scenario in chosen(&options.only)? {
-        let endpoints = (1..=scenario.endpoints).map(|name| Endpoint::start(name as u32));
-        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let endpoints = endpoints(scenario)?;
         stages.push(Stage { scenario, endpoints, first_in_trouble: Cell::new(0) });
     }
     let serving = |stage: &Stage| {
         let first = stage.endpoints.iter().take(stage.scenario.serving);
         (stage.scenario, first.map(|endpoint| endpoint.address).collect())
     };
-    let config = RefCell::new(Config { backends: stages.iter().map(serving).collect() });
-    let first = config.borrow().clone();
-    let gateway = Gateway::start(&options.program, &first).await?;
+    let names = NameServer::start().await?;
+    let mut config = Config { backends: stages.iter().map(serving).collect(), names };
+    let gateway = Gateway::start(&options.program, &config).await?;
     let rate = options.rate.clamp(1, RATE_MAX);
     let (began, trouble) = (Instant::now(), options.trouble);
     let whole = CALM + trouble + AFTER;
@@ -51,7 +51,7 @@ pub async fn run(options: &Options) -> Result<Report, DrillError> {
         let load = async move { load(&socket, &path, rate, began, whole).await };
         loads.push(tokio::spawn(load));
     }
-    play(&stages, &gateway, &config, began, trouble).await?;
+    play(&stages, &gateway, &mut config, began, trouble).await?;
     let mut drills = Vec::new();
     for (stage, load) in stages.iter().zip(loads) {
         let seen: Vec<Seen> = load.await.map_err(std::io::Error::other)?;
@@ -71,6 +71,31 @@ pub async fn run(options: &Options) -> Result<Report, DrillError> {
         drills,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Those of a name have addresses of their own and one port.
+fn endpoints(scenario: &Scenario) -> std::io::Result<Vec<Endpoint>> {
+    /// Ports that are tried, since another program may have one of them at one of the addresses.
+    const PORTS_MAX: usize = 20;
+    let named = scenario.found == Found::Dns;
+    let start = || {
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for name in 1..=scenario.endpoints {
+            let last = if named { 10 + name as u8 } else { 1 };
+            let port = endpoints.first().filter(|_| named).map_or(0, |first| first.address.port());
+            let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), port));
+            endpoints.push(Endpoint::start(name as u32, address)?);
+        }
+        Ok(endpoints)
+    };
+    let mut started = start();
+    for _ in 1..PORTS_MAX {
+        if started.is_ok() {
+            break;
+        }
+        started = start();
+    }
+    started
 }
 
 fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, DrillError> {
@@ -93,7 +118,7 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Scenario>, DrillError> {
 async fn play(
     stages: &[Stage],
     gateway: &Gateway,
-    config: &RefCell<Config>,
+    config: &mut Config,
     began: Instant,
     trouble: Duration,
 ) -> Result<(), DrillError> {
@@ -115,9 +140,9 @@ async fn play(
             Step::Serve(numbers) => {
                 let serving: Vec<SocketAddr> =
                     numbers.iter().map(|number| endpoints[*number].address).collect();
-                config.borrow_mut().backends[index].1 = serving;
-                gateway.reconfigure(&config.borrow())?;
+                gateway.serve(config, index, serving)?;
             }
+            Step::Mute => config.names.mute(stages[index].scenario.name),
         }
     }
     sleep_until(began + CALM + trouble).await;

@@ -21,8 +21,9 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     /// How many endpoints run.
     pub(crate) endpoints: usize,
-    /// How many of them are in the configuration at first.
+    /// How many of them the gateway knows of at first, and from where.
     pub(crate) serving: usize,
+    pub(crate) found: Found,
     /// What its route says beside where it leads: `, retry: …`.
     pub(crate) route: &'static str,
     /// What its backend says beside endpoints and checks, in lines.
@@ -33,14 +34,27 @@ pub(crate) struct Scenario {
     pub(crate) promises: &'static [Promise],
 }
 
+/// Where a backend's endpoints stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// In the configuration, which is read again when it changes.
+    Written,
+    /// In a file of their own.
+    File,
+    /// As addresses of a name, which a name server is asked for.
+    Dns,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// From now on the endpoint of this number behaves so.
     One(usize, Manner),
     /// All of them do.
     All(Manner),
-    /// These are in the configuration.
+    /// These are where the gateway finds them.
     Serve(Vec<usize>),
+    /// The name server says nothing any more.
+    Mute,
 }
 
 /// What the gateway promises.
@@ -135,11 +149,29 @@ pub(crate) static ALL: &[Scenario] = &[
         ..Scenario::THREE
     },
     Scenario {
-        name: "changed",
-        about: "each second one comes or goes, and who goes is killed",
-        endpoints: 4,
-        serving: 2,
-        script: changed,
+        name: "reloaded",
+        about: "each second one comes to the configuration or goes, and who goes is killed",
+        ..Scenario::CHANGED
+    },
+    Scenario {
+        name: "listed",
+        about: "the same in a file of endpoints",
+        found: Found::File,
+        ..Scenario::CHANGED
+    },
+    Scenario {
+        name: "resolved",
+        about: "the same with the addresses of a name",
+        found: Found::Dns,
+        ..Scenario::CHANGED
+    },
+    Scenario {
+        name: "nameless",
+        about: "the name server falls silent, and then one of three is killed",
+        found: Found::Dns,
+        script: |trouble| {
+            vec![(Duration::ZERO, Step::Mute), (trouble / 2, Step::One(0, Manner::Down))]
+        },
         promises: &[Promise::NothingFails, Promise::GoodAgain(millis(1_000))],
         ..Scenario::THREE
     },
@@ -173,10 +205,19 @@ impl Scenario {
         about: "",
         endpoints: 3,
         serving: 3,
+        found: Found::Written,
         route: "",
         backend: "",
         script: |_| Vec::new(),
         promises: &[],
+    };
+
+    const CHANGED: Self = Self {
+        endpoints: 4,
+        serving: 2,
+        script: changed,
+        promises: &[Promise::NothingFails, Promise::GoodAgain(millis(1_000))],
+        ..Self::THREE
     };
 }
 
@@ -212,7 +253,7 @@ mod tests {
             match step {
                 Step::One(number, manner) => up[number] = manner == Manner::Good,
                 Step::Serve(next) => serving = next,
-                Step::All(_) => unreachable!(),
+                Step::All(_) | Step::Mute => unreachable!(),
             }
             assert!(serving.len() >= 2);
             assert!(serving.iter().filter(|number| up[**number]).count() >= 2);

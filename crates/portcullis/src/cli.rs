@@ -176,7 +176,7 @@ pub(crate) enum Drill {
 #[command(after_help = "\
 Example:
   portcullis drill backends
-  portcullis drill backends --only killed,changed --seconds 60
+  portcullis drill backends --only killed,resolved --seconds 60
 
 This program's own gateway is started as a process of its own, with endpoints that are made up for
 the drill; nothing of yours is touched. All drills are played at once, each on a backend of its own:

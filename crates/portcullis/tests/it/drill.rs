@@ -27,7 +27,7 @@ fn no_client_notices_what_another_endpoint_can_answer() {
     assert_eq!(ran.status, i32::from(timed));
     let names: BTreeSet<&str> =
         drills.iter().map(|drill| drill["drill"].as_str().unwrap()).collect();
-    for name in ["killed", "hung", "slow", "failing", "flapping", "garbage", "changed", "down"] {
+    for name in ["killed", "hung", "slow", "failing", "flapping", "garbage", "resolved", "down"] {
         assert!(names.contains(name), "{names:?}");
     }
 }
