@@ -35,9 +35,12 @@ impl Sip {
             self.push(byte);
         }
         let (words, rest) = bytes.as_chunks::<8>();
+        // Apart from `self`, so that it stays in registers: long texts are nearly all of the work.
+        let mut v = self.v;
         for word in words {
-            self.absorb(u64::from_le_bytes(*word));
+            v = absorbed(v, u64::from_le_bytes(*word));
         }
+        self.v = v;
         for &byte in rest {
             self.push(byte);
         }
@@ -70,35 +73,39 @@ impl Sip {
     }
 
     fn absorb(&mut self, word: u64) {
-        self.v[3] ^= word;
-        self.round();
-        self.round();
-        self.v[0] ^= word;
+        self.v = absorbed(self.v, word);
     }
 
     fn squeeze(&mut self) -> u64 {
         for _ in 0..4 {
-            self.round();
+            self.v = round(self.v);
         }
         let [a, b, c, d] = self.v;
         a ^ b ^ c ^ d
     }
+}
 
-    #[inline]
-    fn round(&mut self) {
-        let [mut a, mut b, mut c, mut d] = self.v;
-        a = a.wrapping_add(b);
-        b = b.rotate_left(13) ^ a;
-        a = a.rotate_left(32);
-        c = c.wrapping_add(d);
-        d = d.rotate_left(16) ^ c;
-        a = a.wrapping_add(d);
-        d = d.rotate_left(21) ^ a;
-        c = c.wrapping_add(b);
-        b = b.rotate_left(17) ^ c;
-        c = c.rotate_left(32);
-        self.v = [a, b, c, d];
-    }
+#[inline]
+fn absorbed(mut v: [u64; 4], word: u64) -> [u64; 4] {
+    v[3] ^= word;
+    v = round(round(v));
+    v[0] ^= word;
+    v
+}
+
+#[inline]
+fn round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
+    a = a.wrapping_add(b);
+    b = b.rotate_left(13) ^ a;
+    a = a.rotate_left(32);
+    c = c.wrapping_add(d);
+    d = d.rotate_left(16) ^ c;
+    a = a.wrapping_add(d);
+    d = d.rotate_left(21) ^ a;
+    c = c.wrapping_add(b);
+    b = b.rotate_left(17) ^ c;
+    c = c.rotate_left(32);
+    [a, b, c, d]
 }
 
 #[cfg(test)]

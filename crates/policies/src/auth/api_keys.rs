@@ -212,7 +212,7 @@ impl Compiled {
 
 impl Authenticator for Compiled {
     fn presented(&self, exchange: &Exchange) -> Presented {
-        self.places.look(&exchange.request)
+        self.places.glance(&exchange.request)
     }
 
     fn challenge(&self) -> &str {

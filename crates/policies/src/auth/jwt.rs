@@ -75,7 +75,6 @@ impl Challenges {
     }
 }
 
-/// Where the token is; the first of several.
 /// What came of a token that was not remembered.
 enum Outcome {
     Told(Result<Proven, Problem>),
@@ -211,7 +210,7 @@ impl Compiled {
 impl Authenticator for Compiled {
     fn presented(&self, exchange: &Exchange) -> Presented {
         let request = &exchange.request;
-        match self.places.look(request) {
+        match self.places.glance(request) {
             Presented::Mine(span)
                 if self.hint.is_foreign(span.of(request.fields.bytes()), self.token_bytes_max)
                     && !is_planted(Fault::IssuerNotChecked) =>
@@ -252,6 +251,7 @@ impl Authenticator for Compiled {
         let hash = self.remembered.hash(token, services);
         let version = self.version(self.keys.version());
         match self.remembered.find(hash, version, exchange.now.wall) {
+            Found::Good(identity, Bound::ToNothing) => Verify::Done(Ok(identity.into())),
             Found::Good(identity, bound) => {
                 Verify::Done(told(self.of_its_client(identity, bound, exchange)))
             }

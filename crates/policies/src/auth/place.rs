@@ -30,18 +30,20 @@ pub(super) struct Places {
     parameters: Vec<Box<str>>,
 }
 
+fn authorizations(request: &RequestHead, scheme: &str) -> impl Iterator<Item = Span> {
+    let fields = request.fields.live().filter(|field| field.known == Known::Authorization);
+    fields.filter_map(move |field| {
+        let at = after_scheme(field.value.of(request.fields.bytes()), scheme)?;
+        let start = field.value.start as usize;
+        Some(Span::new(start + at.start, start + at.end))
+    })
+}
+
 impl Place {
     fn find(&self, request: &RequestHead, mut each: impl FnMut(Span)) {
         let bytes = request.fields.bytes();
         match self {
-            Self::Authorization(scheme) => {
-                for field in request.fields.live().filter(|f| f.known == Known::Authorization) {
-                    if let Some(at) = after_scheme(field.value.of(bytes), scheme) {
-                        let start = field.value.start as usize;
-                        each(Span::new(start + at.start, start + at.end));
-                    }
-                }
-            }
+            Self::Authorization(scheme) => authorizations(request, scheme).for_each(each),
             Self::Header(name) => {
                 let named =
                     |name: &[u8], wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
@@ -80,6 +82,15 @@ impl Places {
 
     /// [`Presented::Nothing`], [`Presented::Mine`] or [`Presented::Several`].
     pub(super) fn look(&self, request: &RequestHead) -> Presented {
+        // By far the most usual, so it has a way of its own.
+        if let [Place::Authorization(scheme)] = &*self.list {
+            let mut found = authorizations(request, scheme);
+            return match (found.next(), found.next()) {
+                (None, _) => Presented::Nothing,
+                (Some(span), None) => Presented::Mine(span),
+                (Some(_), Some(_)) => Presented::Several,
+            };
+        }
         let mut presented = Presented::Nothing;
         for place in &self.list {
             place.find(request, |span| {
@@ -90,6 +101,18 @@ impl Places {
             });
         }
         presented
+    }
+
+    /// [`Self::look`] for [`portcullis_core::auth::Authenticator::presented`]: who asks that has
+    /// seen to it that there is no second `Authorization`, so the first is all that counts.
+    pub(super) fn glance(&self, request: &RequestHead) -> Presented {
+        match &*self.list {
+            [Place::Authorization(scheme)] => {
+                let first = authorizations(request, scheme).next();
+                first.map_or(Presented::Nothing, Presented::Mine)
+            }
+            _ => self.look(request),
+        }
     }
 
     /// Whether a browser sent this by itself, for whoever's page it was.
