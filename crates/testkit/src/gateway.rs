@@ -84,6 +84,13 @@ impl Setup {
         Self { clock: Clock::real(), ..self }
     }
 
+    /// With a clock that stands still at another moment, since 1970: that of somebody else's
+    /// tokens.
+    #[must_use]
+    pub fn at(self, wall: Duration) -> Self {
+        Self { clock: Clock::manual(wall), ..self }
+    }
+
     /// One that the test has made already, for backends with TLS.
     #[must_use]
     pub fn pki(self, pki: &Pki) -> Self {

@@ -4,6 +4,7 @@
 mod bypasses;
 mod handed_on;
 mod rotation;
+mod tokens;
 
 use std::sync::Arc;
 

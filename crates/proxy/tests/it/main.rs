@@ -27,6 +27,7 @@ mod patience;
 mod proxy_protocol;
 mod queue;
 mod retries;
+mod rotation;
 mod signed;
 mod sockets;
 mod streams;

@@ -11,13 +11,13 @@ use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway}
 use serde_json::{Value, json};
 
 /// An issuer whose keys are in a file.
-struct Issuer {
+pub(crate) struct Issuer {
     pem: String,
-    jwks: String,
+    pub(crate) jwks: String,
 }
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let pair = rcgen::KeyPair::generate().unwrap();
         let (x, y) = pair.public_key_raw()[1..].split_at(32);
         let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
@@ -26,7 +26,7 @@ impl Issuer {
     }
 
     /// A good token, but for these changes.
-    fn token(&self, changes: &Value) -> String {
+    pub(crate) fn token(&self, changes: &Value) -> String {
         let mut claims = json!({ "iss": "https://idp.test/", "aud": "api", "sub": "alice" });
         claims["exp"] = (WALL.as_secs() + 1_000_000).into();
         for (name, value) in changes.as_object().unwrap() {

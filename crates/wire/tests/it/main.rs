@@ -14,6 +14,7 @@ mod memory;
 mod recorder;
 mod relay;
 mod ring;
+mod tokens;
 
 use portcullis_wire::case::{Case, cases};
 
