@@ -34,6 +34,7 @@ pub(crate) struct Metadata {
     token_endpoint: Option<String>,
     introspection_endpoint: Option<String>,
     end_session_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
     /// RFC 9207: its answers to authorization requests name it.
     #[serde(default)]
     pub(crate) authorization_response_iss_parameter_supported: bool,
@@ -46,17 +47,19 @@ pub(crate) enum Which {
     Token,
     Introspection,
     EndSession,
+    Revocation,
 }
 
 impl Metadata {
     /// Each by the name that the document has for it.
-    fn all(&self) -> [(&'static str, Option<&str>); 5] {
+    fn all(&self) -> [(&'static str, Option<&str>); 6] {
         [
             ("jwks_uri", self.jwks_uri.as_deref()),
             ("authorization_endpoint", self.authorization_endpoint.as_deref()),
             ("token_endpoint", self.token_endpoint.as_deref()),
             ("introspection_endpoint", self.introspection_endpoint.as_deref()),
             ("end_session_endpoint", self.end_session_endpoint.as_deref()),
+            ("revocation_endpoint", self.revocation_endpoint.as_deref()),
         ]
     }
 

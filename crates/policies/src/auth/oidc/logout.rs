@@ -1,5 +1,5 @@
-//! The end of a session: here at once, then at the provider (OpenID Connect RP-Initiated Logout
-//! 1.0).
+//! The end of a session: here at once, then at the provider: of its refresh token (RFC 7009), and
+//! by the browser of its own session there (OpenID Connect RP-Initiated Logout 1.0).
 
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ impl Compiled {
             let now = services.now().wall;
             let until = now + session.max_age(now, &self.lasting) + Duration::from_secs(1);
             self.renewals.end(self.hash(&session.id, services), until);
+            // Else whoever has copied it could go on at the provider, and its other gateways with
+            // the cookie.
+            if let Some(token) = &session.refresh_token {
+                self.provider.revoke(token, services).await;
+            }
         }
         let mut cookies = shelf.forget_session(request);
         cookies.extend(shelf.logins(request).iter().map(|(id, _)| shelf.forget_login(id)));

@@ -12,6 +12,9 @@ use crate::oauth::client::Client;
 use crate::oauth::discovery::{Discovery, Metadata, Which};
 use crate::oauth::form::Form;
 
+/// Somebody waits to be logged out.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub(super) struct Provider {
     pub(super) issuer: Arc<str>,
@@ -54,6 +57,24 @@ impl Provider {
             .with("grant_type", "refresh_token")
             .with("refresh_token", refresh_token);
         self.tokens(form, services).await
+    }
+
+    /// Tells the provider to take a refresh token no more (RFC 7009 §2.1), and what it has given
+    /// with it. Where it cannot be told, the token ends by itself.
+    pub(super) async fn revoke(&self, refresh_token: &str, services: &dyn Services) {
+        let Ok(metadata) = self.metadata(services).await else { return };
+        let Ok(url) = metadata.endpoint(Which::Revocation) else { return };
+        let Ok(permit) = self.breaker.enter(services.now().mono) else { return };
+        let form =
+            Form::default().with("token", refresh_token).with("token_type_hint", "refresh_token");
+        let fetch = self.client.post(url, Some(&self.issuer), form, services).await;
+        let Ok(mut fetch) = fetch else { return permit.succeeded() };
+        fetch.ca.clone_from(&self.ca);
+        fetch.timeout = REVOKED_WITHIN;
+        match services.fetch(fetch).await {
+            Ok(_) => permit.succeeded(),
+            Err(_) => permit.failed(services.now().mono),
+        }
     }
 
     async fn tokens(&self, form: Form, services: &dyn Services) -> Result<TokenAnswer, Failure> {

@@ -18,6 +18,7 @@ use crate::testing::issuer::{Kind, Signer, claims, jwks};
 use crate::testing::{Answer, START, World, print_problem, print_verified, ready};
 
 const DISCOVERY: &str = "https://idp.example/.well-known/openid-configuration";
+const REVOCATION: &str = "https://idp.example/revoke";
 const TOKEN: &str = "https://idp.example/token";
 const SETTINGS: &str = r#"issuer: "https://idp.example/", cookie_key: ["file:new.key"],
     client: { id: shop, secret: "file:shop.secret" }"#;
@@ -63,6 +64,7 @@ impl Browser {
             "authorization_endpoint": "https://idp.example/auth",
             "token_endpoint": TOKEN,
             "end_session_endpoint": "https://idp.example/logout",
+            "revocation_endpoint": REVOCATION,
             "jwks_uri": "https://idp.example/keys",
         });
         for (name, value) in changes.as_object().unwrap() {

@@ -22,6 +22,7 @@ fn issuer(origin: &str) -> Issuer {
             "ttl": { "AccessToken": TOKENS_LIVE_S, "IdToken": 60, "RefreshToken": 600, "Session": 600,
                      "Grant": 600, "Interaction": 600 },
             "rotateRefreshToken": true,
+            "features": { "revocation": { "enabled": true } },
         }),
         ..Issuer::default()
     }
@@ -186,11 +187,13 @@ fn log_out(shop: &Shop) {
     // The page that one logs out on is kept for going back until the next one has come, so it has
     // to say that it is not to be; those before it are dropped by the logout.
     shop.browser.open(&format!("{}/account?cache=no-store", shop.origin));
+    assert_eq!(shop.provider.asked("/token/revocation"), 0);
     shop.browser.click("#out");
     shop.browser.arrive(&shop.provider.url());
     shop.browser.click("button[name=logout]");
     shop.browser.arrive(&format!("{}/bye", shop.origin));
     assert!(shop.session().is_none());
+    assert_eq!(shop.provider.asked("/token/revocation"), 1);
     // Going back shows no page of the session.
     for _ in 0..4 {
         shop.browser.back();

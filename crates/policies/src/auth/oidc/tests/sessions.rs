@@ -308,9 +308,44 @@ fn a_logout_ends_the_session_here_and_at_the_provider() {
     assert_eq!(browser.text(API), "401 credentials-expired | the session was ended");
 }
 
+/// A refresh token that was copied is worth nothing; a provider that does not listen keeps nobody
+/// logged in.
+#[test]
+fn a_logout_revokes_the_refresh_token() {
+    for (answer, endpoint) in [
+        (Answer::Body(String::new()), Some(REVOCATION)),
+        (Answer::Status(503), Some(REVOCATION)),
+        (Answer::Down, Some(REVOCATION)),
+        (Answer::Down, None),
+    ] {
+        let browser = Browser::new();
+        browser.discover(&json!({ "revocation_endpoint": endpoint }));
+        browser.log_in_with(&serde_json::from_str(REFRESHABLE).unwrap());
+        browser.world.services.answer(REVOCATION, answer);
+        let seen = browser.text("POST /oauth2/logout | Sec-Fetch-Site: same-origin");
+        assert!(seen.starts_with("303 https://idp.example/logout?"), "{seen}");
+        assert!(browser.names().is_empty());
+        let sent = browser.world.services.sent();
+        let told: Vec<_> = sent.iter().filter(|fetch| fetch.url == REVOCATION).collect();
+        assert_eq!(told.len(), usize::from(endpoint.is_some()));
+        for fetch in told {
+            assert_eq!(fetch.body, "token=r1&token_type_hint=refresh_token");
+            assert!(fetch.fields.iter().any(|(name, _)| name == "authorization"));
+        }
+    }
+    // Without one there is nothing to revoke.
+    let browser = Browser::new();
+    browser.log_in();
+    browser.text("POST /oauth2/logout | Sec-Fetch-Site: same-origin");
+    assert!(!browser.world.services.asked().iter().any(|url| url == REVOCATION));
+}
+
 #[test]
 fn a_session_that_ends_while_it_is_refreshed_does_not_come_back() {
-    let browser = refreshable("");
+    let browser = Browser::new();
+    // A logout that has nothing to wait for.
+    browser.discover(&json!({ "revocation_endpoint": null }));
+    browser.log_in_with(&serde_json::from_str(REFRESHABLE).unwrap());
     browser.pass(240);
     browser.give(None, &json!({ "nonce": null }), &json!({}));
     let exchange = browser.exchange(API);
