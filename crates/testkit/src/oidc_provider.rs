@@ -31,6 +31,10 @@ pub struct Issuer {
     /// Makes access tokens JWTs (RFC 9068): `{audience, scope, alg}`. Without it they are opaque,
     /// and good at `/me` and `/token/introspection`.
     pub resource: Option<Value>,
+    /// Whether it exchanges the opaque tokens that clients have got for themselves (RFC 8693); what
+    /// it gives says at introspection whose token it was (`subject`), who got it (`act`) and for
+    /// whom (`for`).
+    pub exchange: bool,
     /// What cookies are signed with.
     pub cookies: Vec<String>,
     /// Anything else of the package's configuration that can be said in JSON.
@@ -50,6 +54,7 @@ impl Default for Issuer {
             keys: Vec::new(),
             jwks: None,
             resource: Some(json!({ "audience": "urn:example:orders", "scope": "orders:read" })),
+            exchange: false,
             cookies: vec!["a-cookie-key-of-the-test".to_owned()],
             config: json!({}),
         }

@@ -125,6 +125,81 @@ async fn tokens_are_introspected_and_granted() {
     assert_eq!((answer.status, answer.problem()), (503, "authorizer-unavailable".to_owned()));
 }
 
+/// The caller's token goes no further than to the gateway: the backend gets one for itself, that can
+/// do less, and says whom it is for and who has asked for it.
+#[tokio::test]
+async fn a_callers_token_is_exchanged_for_one_for_the_backend() {
+    const SECRET: &str = "a-secret-of-the-test";
+    let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let client = |id: &str, grants: &[&str]| {
+        json!({
+            "client_id": id, "client_secret": SECRET, "redirect_uris": [], "response_types": [],
+            "grant_types": grants, "token_endpoint_auth_method": "client_secret_post",
+        })
+    };
+    let provider = OidcProvider::start(&Issuer {
+        clients: json!([client("shop", &["client_credentials"]), client("gw", &[exchange])]),
+        resource: None,
+        exchange: true,
+        config: json!({
+            "scopes": ["orders:read", "orders:write"],
+            "features": { "introspection": { "enabled": true } },
+        }),
+        ..Issuer::default()
+    });
+    let backend = Backend::echo().await;
+    let who = r#"client: { id: gw, secret: "file:secret", method: client_secret_post }"#;
+    let issuer = provider.url();
+    let text = format!(
+        r#"
+auth: {{ opaque: {{ introspection: {{ issuer: "{issuer}", {who} }} }} }}
+routes:
+  all:
+    match: /**
+    auth: opaque
+    credential:
+      exchange: {{ issuer: "{issuer}", {who}, audience: [stock], scopes: ["orders:read"] }}
+    to: backend
+backends: {{ backend: "{}" }}
+"#,
+        backend.url()
+    );
+    let gateway = setup(&text).real_clock().start();
+    let token = provider.token("shop", SECRET, "orders:read orders:write");
+    let mut given = Vec::new();
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let request = Request::get("/").field("authorization", &format!("Bearer {token}"));
+        let answer = client.send(request).await.unwrap();
+        assert_eq!((answer.status, answer.problem()), (200, String::new()), "{protocol:?}");
+        let seen = backend.last();
+        assert_eq!(about(&seen.fields, "portcullis-client"), ["shop"]);
+        let sent = about(&seen.fields, "authorization").join(" ");
+        given.push(sent.strip_prefix("Bearer ").unwrap().to_owned());
+    }
+    assert!(!given.contains(&token));
+    given.dedup();
+    assert_eq!(given.len(), 1, "one exchange for all of a caller's requests");
+    let kind = [("content-type", "application/x-www-form-urlencoded")];
+    let form = format!("token={}&client_id=gw&client_secret={SECRET}", given[0]);
+    let known = provider.ask("POST", "/token/introspection", &kind, &form);
+    let told = ["active", "client_id", "scope", "subject", "act", "for"].map(|name| &known[name]);
+    let expected = json!([true, "gw", "orders:read", "shop", { "sub": "gw" }, "stock"]);
+    assert_eq!(json!(told), expected, "{known}");
+    // What the server does not exchange goes nowhere.
+    let less = provider.token("shop", SECRET, "orders:write");
+    let before = backend.requests().len();
+    let mut client = Client::connect(&gateway, Protocol::H2).await;
+    let request = Request::get("/").field("authorization", &format!("Bearer {less}"));
+    let answer = client.send(request).await.unwrap();
+    let away = (503, "backend-credential-unavailable".to_owned());
+    assert_eq!((answer.status, answer.problem()), away);
+    assert_eq!(backend.requests().len(), before);
+    for line in gateway.stop() {
+        assert!(![&token, &less, &given[0]].iter().any(|secret| line.contains(*secret)), "{line}");
+    }
+}
+
 /// Its answer has no body, which is no JSON.
 fn revoke(provider: &OidcProvider, form: &str) {
     use std::io::{Read as _, Write as _};
