@@ -35,6 +35,8 @@ const NO_LIMIT: &str = "4000000000/s per client";
 
 /// Bytes that are all 7.
 const SECRET: &str = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+/// Of nothing, under the secret.
+const HMAC: &[u8] = b"sha256=9dac6a74401b46ed9b489d0e19d68d1b13cc6b5090352fdcfa5bd74df4e69d87";
 /// Of the request of all parts, made by another program.
 const SIGNATURE_INPUT: &[u8] = b"sig1=(\"@method\" \"@authority\" \"@path\" \"@query\")\
     ;created=1795500000;keyid=\"k1\"";
@@ -136,6 +138,12 @@ fn present(
         }
         // Asked each time: the example remembers nothing.
         "forward" => Ok(entry.example.to_owned()),
+        // Without a time, since a code with one is good once; of no body.
+        "hmac" => {
+            world.file = format!(r#"[{{ id: k1, secret_base64: "{SECRET}", client: acme }}]"#);
+            fields.append(b"x-hub-signature-256", HMAC);
+            Ok(entry.example.replace("standard_webhooks", "github"))
+        }
         "introspection" => {
             "a secret of the gateway's".clone_into(&mut world.file);
             fields.set(b"authorization", b"Bearer opaque");

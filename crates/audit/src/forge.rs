@@ -9,6 +9,7 @@ mod api_keys;
 mod basic;
 pub(crate) mod clients;
 mod forward;
+mod hmac;
 mod introspection;
 mod jwt;
 mod keys;
@@ -41,6 +42,7 @@ const FORGERS: &[(&str, Forge)] = &[
     ("api_keys", api_keys::forge),
     ("basic", basic::forge),
     ("forward", forward::forge),
+    ("hmac", hmac::forge),
     ("introspection", introspection::forge),
     ("jwt", jwt::forge),
     ("mtls", mtls::forge),

@@ -47,6 +47,7 @@ pub const AUTH: &[Entry<dyn Authenticator>] = &[
     Entry::auth::<auth::api_keys::ApiKeys>(),
     Entry::auth::<auth::basic::Basic>(),
     Entry::auth::<auth::forward::Forward>(),
+    Entry::auth::<auth::hmac::Hmac>(),
     Entry::auth::<auth::introspection::Introspection>(),
     Entry::auth::<auth::jwt::Jwt>(),
     Entry::auth::<auth::mtls::Mtls>(),
@@ -74,6 +75,7 @@ mod tests {
     fn world() -> World {
         World::default()
             .file("partners.yaml", "[]")
+            .file("senders.yaml", "[]")
             .file("signers.yaml", "[]")
             .file("users.yaml", "[]")
             .file("shop.secret", "a secret of the test")

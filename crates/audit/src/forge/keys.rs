@@ -136,15 +136,19 @@ pub(super) fn message(header: &Value, claims: &Value) -> String {
 
 /// HMAC-SHA-256 in base64url.
 pub(super) fn hmac_of(secret: &[u8], bytes: &[u8]) -> Result<String, String> {
-    sign(bytes, &EncodingKey::from_secret(secret), Algorithm::HS256).map_err(broken)
+    hmac_by("HS256", secret, bytes)
+}
+
+/// HMAC by the algorithm of that name, in base64url.
+pub(super) fn hmac_by(algorithm: &str, secret: &[u8], bytes: &[u8]) -> Result<String, String> {
+    let algorithm: Algorithm = algorithm.parse().map_err(broken)?;
+    sign(bytes, &EncodingKey::from_secret(secret), algorithm).map_err(broken)
 }
 
 /// With a shared secret.
 pub(super) fn hmac(secret: &[u8], header: &Value, claims: &Value) -> Result<String, String> {
     let message = message(header, claims);
-    let algorithm: Algorithm =
-        header["alg"].as_str().unwrap_or_default().parse().map_err(broken)?;
-    let key = EncodingKey::from_secret(secret);
-    let signature = sign(message.as_bytes(), &key, algorithm).map_err(broken)?;
+    let algorithm = header["alg"].as_str().unwrap_or_default();
+    let signature = hmac_by(algorithm, secret, message.as_bytes())?;
     Ok(format!("{message}.{signature}"))
 }

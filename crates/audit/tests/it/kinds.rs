@@ -58,6 +58,18 @@ fn keys() {
 }
 
 #[test]
+fn webhooks() {
+    let own = r#"{ header: X-Code, signature: "c=${base64}", separator: ";", timestamp: "t=${timestamp}",
+        id: X-Id, message: "${timestamp}:${id}:${body}", algorithm: sha512 }"#;
+    for format in ["standard_webhooks", "github", "stripe", "slack", "{ header: X-Code }", own] {
+        let hmac = format!(r#"hmac: {{ keys: "file:senders.yaml", format: {format} }}"#);
+        check(&hmac, PLAIN, "require: { scopes: [x, y], tenant: t },");
+    }
+    let short = r#"hmac: { keys: "file:senders.yaml", format: slack, window: 60s, replay: allow }"#;
+    check(short, PLAIN, "forward_credential: true,");
+}
+
+#[test]
 fn introspection() {
     let client = r#"client: { id: gateway, secret: "file:secret" }"#;
     let plain = format!(r#"introspection: {{ issuer: "https://idp.example/", {client} }}"#);

@@ -9,7 +9,6 @@
 mod components;
 mod digest;
 mod keys;
-mod nonces;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,12 +26,12 @@ use portcullis_core::services::{Unavailable, offload};
 use portcullis_core::{Exchange, Identity, Problem, RequestHead, Services, codes};
 
 use super::listed::ByName;
+use super::nonces::{Nonces, Spent};
 use super::{Checked, told};
 use crate::key::Secret;
 use components::Original;
 use digest::Digests;
 use keys::Key;
-use nonces::{Nonces, Spent};
 use settings::Choice;
 use written::Chosen;
 

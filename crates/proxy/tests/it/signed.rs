@@ -1,4 +1,4 @@
-//! Requests that are signed (RFC 9421), over each protocol.
+//! Requests that are signed (RFC 9421), and webhooks, over each protocol.
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
@@ -81,6 +81,62 @@ async fn a_signed_body_reaches_the_backend_and_another_does_not() {
         let long = signed("/orders", "a=b", &"x".repeat(70_000), &format!("long-{n}"));
         let mut client = Client::connect(&gateway, protocol).await;
         assert_eq!(refused(&mut client, long).await.0, 413, "{protocol:?}: too long");
+        assert_eq!(backend.requests().len(), before, "{protocol:?}");
+    }
+}
+
+/// As a sender of Standard Webhooks makes it, with this for a body; `sent` is what arrives of it.
+fn webhook(id: &str, body: &str, sent: &[&str]) -> Request {
+    let time = WALL.as_secs();
+    let message = format!("{id}.{time}.{body}");
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &SECRET), message.as_bytes());
+    Request::stream("/hooks", sent)
+        .field("webhook-id", id)
+        .field("webhook-timestamp", &time.to_string())
+        .field("webhook-signature", &format!("v1,{}", STANDARD.encode(tag)))
+}
+
+/// In pieces of no known length, since the body has to be there as a whole before it is compared.
+#[tokio::test]
+async fn a_webhook_reaches_the_backend_once_and_another_does_not() {
+    let backend = Backend::echo().await;
+    let config = format!(
+        r#"
+auth:
+  senders:
+    hmac: {{ keys: "file:senders.yaml", format: standard_webhooks, body_max: 64KiB }}
+routes: {{ hooks: {{ match: /hooks, auth: senders, to: backend }} }}
+backends: {{ backend: "{}" }}
+"#,
+        backend.url()
+    );
+    let secret = STANDARD.encode(SECRET);
+    let keys = format!("- {{ id: k1, secret_base64: \"whsec_{secret}\", client: acme }}");
+    let gateway = Setup::new(&config).file("senders.yaml", &keys).start();
+    let (first, second) = ("x".repeat(30_000), "y".repeat(10_000));
+    let body = format!("{first}{second}");
+    for (n, protocol) in Protocol::ALL.into_iter().enumerate() {
+        let ask = async |request: Request| {
+            let mut client = Client::connect(&gateway, protocol).await;
+            let answer = client.send(request).await.unwrap();
+            (answer.status, answer.problem())
+        };
+        let good = || webhook(&format!("m{n}"), &body, &[&first, &second]);
+        assert_eq!(ask(good()).await, (200, String::new()), "{protocol:?}");
+        let seen = backend.last();
+        assert_eq!(seen.body, body.as_bytes());
+        assert_eq!(seen.field("portcullis-client"), Some("acme"));
+        assert_eq!(seen.field("webhook-signature"), None);
+        assert_eq!(seen.field("webhook-id"), Some(&*format!("m{n}")));
+        let before = backend.requests().len();
+        let invalid = (401, "credentials-invalid".to_owned());
+        assert_eq!(ask(good()).await, invalid, "{protocol:?}: replayed");
+        let forged = webhook(&format!("f{n}"), &body, &[&second, &first]);
+        assert_eq!(ask(forged).await, invalid, "{protocol:?}: another body");
+        let shorter = webhook(&format!("s{n}"), &body, &[&first]);
+        assert_eq!(ask(shorter).await, invalid, "{protocol:?}: a part of the body");
+        let long = webhook(&format!("l{n}"), "", &[&"x".repeat(70_000)]);
+        assert_eq!(ask(long).await.0, 413, "{protocol:?}: too long");
         assert_eq!(backend.requests().len(), before, "{protocol:?}");
     }
 }

@@ -15,9 +15,9 @@ use sfv::{Item, Parser};
 
 use super::components::{Component, cover};
 use super::keys::{self, Key};
-use super::nonces::Nonces;
 use super::{Compiled, digest};
 use crate::auth::listed;
+use crate::auth::nonces::Nonces;
 use crate::key::Secret;
 
 const WINDOW_MAX: Time = Time::from_secs(600);

@@ -1,4 +1,4 @@
-//! Nonces that were used, for as long as a signature with one of them could be good again.
+//! What is good once, nonces and signatures that have none, for as long as it could be good again.
 //!
 //! A signature is taken once. Where there is no room to remember another, none is taken: what was
 //! forgotten could be sent again.
