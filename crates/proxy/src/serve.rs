@@ -112,9 +112,11 @@ async fn answer<C: Client>(
     trip.backend = Some(usize::from(number));
     let backend = &snapshot.backends[usize::from(number)];
     let route = &snapshot.routes[route];
-    let Connection { listener, peer, .. } = *exchange.connection;
-    let listener = &snapshot.listeners[usize::from(listener)];
-    let trusted = || listener.trusts(peer.ip().to_canonical());
+    let connection = &exchange.connection;
+    let trusted = || {
+        let listener = &snapshot.listeners[usize::from(connection.listener)];
+        listener.trusts(connection.peer.ip().to_canonical())
+    };
     let asked = patience::asked(&mut exchange.request, route, trusted);
     if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
         client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
