@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -70,9 +70,10 @@ impl Pool {
         Some(sender)
     }
 
-    async fn ask(&self, path: &str) -> Option<Outcome> {
+    async fn ask(&self, method: &Method, path: &str) -> Option<Outcome> {
         let mut sender = self.sender().await?;
-        let request = Request::get(path).header("host", "drill.example").body(Empty::new()).ok()?;
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("host", "drill.example").body(Empty::new()).ok()?;
         let answer = sender.send_request(request).await.ok()?;
         let (head, body) = answer.into_parts();
         let body = http_body_util::Limited::new(body, BODY_BYTES_MAX).collect().await.ok()?;
@@ -93,10 +94,10 @@ fn code(body: &[u8]) -> String {
     code.unwrap_or("unknown").to_owned()
 }
 
-/// Sends `rate` requests a second to `path` until `end` from `began`, and waits for the last.
+/// Sends `rate` such requests a second until `end` from `began`, and waits for the last.
 pub(crate) async fn load(
     socket: &Path,
-    path: &str,
+    (method, path): (Method, String),
     rate: u32,
     began: Instant,
     end: Duration,
@@ -113,9 +114,9 @@ pub(crate) async fn load(
                 if at >= end {
                     break;
                 }
-                let (pool, path) = (Arc::clone(&pool), path.to_owned());
+                let (pool, method, path) = (Arc::clone(&pool), method.clone(), path.clone());
                 requests.spawn(async move {
-                    let asked = tokio::time::timeout(PATIENCE, pool.ask(&path)).await;
+                    let asked = tokio::time::timeout(PATIENCE, pool.ask(&method, &path)).await;
                     let outcome = match asked {
                         Ok(outcome) => outcome.unwrap_or(Outcome::Cut),
                         Err(_) => Outcome::TimedOut,
@@ -136,7 +137,7 @@ pub(crate) async fn load(
 /// Whether the gateway answers.
 pub(crate) async fn answers(socket: &Path, path: &str) -> bool {
     let pool = Pool { socket: socket.to_owned(), idle: Mutex::default() };
-    let asked = tokio::time::timeout(PATIENCE, pool.ask(path)).await;
+    let asked = tokio::time::timeout(PATIENCE, pool.ask(&Method::GET, path)).await;
     matches!(asked, Ok(Some(Outcome::Endpoint(200, _) | Outcome::Gateway(200, _))))
 }
 

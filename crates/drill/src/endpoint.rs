@@ -1,6 +1,6 @@
 //! A scripted endpoint: how it behaves changes while it runs.
 //!
-//! It reads as much HTTP as the gateway sends here, which is `GET` without a body.
+//! It reads as much HTTP as the gateway sends here, which has no bodies.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

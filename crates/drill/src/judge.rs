@@ -91,6 +91,11 @@ pub(crate) fn judge(promise: Promise, course: &Course) -> Kept {
             let text = format!("at most {most} requests reach the backend");
             (text, false, asked <= most, asked.to_string())
         }
+        Promise::AtMostOnce => {
+            let (asked, sent) = (course.asked.iter().sum::<u64>(), course.seen.len() as u64);
+            let text = format!("at most {sent} requests reach the backend");
+            (text, false, asked <= sent, asked.to_string())
+        }
         Promise::Avoided(most) => {
             let all = course.in_trouble().count() as u64;
             let share = course.first_in_trouble * 100 / all.max(1);
@@ -149,6 +154,7 @@ mod tests {
             Promise::FailuresAreSaid,
             Promise::BackendIsHeard,
             Promise::WithinBudget,
+            Promise::AtMostOnce,
             Promise::Avoided(9),
             Promise::Quick(ms(2)),
             Promise::GoodAgain(ms(0)),
@@ -176,6 +182,7 @@ mod tests {
         broken(Promise::FailuresAreSaid, &at(1_500, Outcome::Cut));
         assert!(judge(Promise::FailuresAreSaid, &at(1_500, problem(502))).kept);
         broken(Promise::BackendIsHeard, &at(1_500, problem(503)));
+        broken(Promise::AtMostOnce, &Course { asked: vec![301], ..course(good) });
         broken(Promise::Avoided(8), &course(good));
         broken(Promise::GoodAgain(ms(539)), &at(1_500, problem(502)));
         assert!(judge(Promise::GoodAgain(ms(540)), &at(1_500, problem(502))).kept);

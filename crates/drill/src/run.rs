@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use http::Method;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{Seen, load};
@@ -46,9 +47,11 @@ pub async fn run(options: &Options) -> Result<Report, DrillError> {
 
     let mut loads = Vec::new();
     for stage in &stages {
-        let path = format!("/{}", stage.scenario.name);
+        let Scenario { name, method, .. } = stage.scenario;
+        let method = Method::from_bytes(method.as_bytes()).map_err(std::io::Error::other)?;
+        let asked = (method, format!("/{name}"));
         let socket = gateway.socket();
-        let load = async move { load(&socket, &path, rate, began, whole).await };
+        let load = async move { load(&socket, asked, rate, began, whole).await };
         loads.push(tokio::spawn(load));
     }
     play(&stages, &gateway, &mut config, began, trouble).await?;

@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     /// How many of them the gateway knows of at first, and from where.
     pub(crate) serving: usize,
     pub(crate) found: Found,
+    /// Of its requests.
+    pub(crate) method: &'static str,
     /// What its route says beside where it leads: `, retry: …`.
     pub(crate) route: &'static str,
     /// What its backend says beside endpoints and checks, in lines.
@@ -70,6 +72,8 @@ pub(crate) enum Promise {
     /// The endpoints get no more than the retry budget allows: 1.2 requests for each of the
     /// clients', ten each second, and what ten seconds save of these.
     WithinBudget,
+    /// No request reaches two endpoints.
+    AtMostOnce,
     /// The first endpoint gets at most so many of a hundred requests while it is in trouble.
     Avoided(u64),
     /// Of a hundred answers while there is trouble 99 take no longer.
@@ -130,15 +134,25 @@ pub(crate) static ALL: &[Scenario] = &[
     Scenario {
         name: "flapping",
         about: "one of three dies and returns, twice a second",
-        script: |trouble| {
-            let turns = trouble.as_millis() / 250;
-            let turn = |turn: u128| {
-                let manner = if turn.is_multiple_of(2) { Manner::Down } else { Manner::Good };
-                (millis(250) * turn as u32, Step::One(0, manner))
-            };
-            (0..turns).map(turn).collect()
-        },
+        script: flapping,
         promises: &[Promise::NothingFails],
+        ..Scenario::THREE
+    },
+    Scenario {
+        name: "posted",
+        about: "POST, and one of three is killed over requests that it has taken",
+        method: "POST",
+        script: |trouble| {
+            let turns = (trouble.as_millis() / 1_000) as u32;
+            let turn = |turn: u32| {
+                let manners = [Manner::Hung, Manner::Down, Manner::Good];
+                let at = move |step: usize| millis(1_000) * turn + millis(300) * step as u32;
+                let step = move |(step, manner)| (at(step), Step::One(0, manner));
+                manners.into_iter().enumerate().map(step)
+            };
+            (0..turns).flat_map(turn).collect()
+        },
+        promises: &[Promise::AtMostOnce, Promise::FailuresAreSaid],
         ..Scenario::THREE
     },
     Scenario {
@@ -206,6 +220,7 @@ impl Scenario {
         endpoints: 3,
         serving: 3,
         found: Found::Written,
+        method: "GET",
         route: "",
         backend: "",
         script: |_| Vec::new(),
@@ -219,6 +234,15 @@ impl Scenario {
         promises: &[Promise::NothingFails, Promise::GoodAgain(millis(1_000))],
         ..Self::THREE
     };
+}
+
+fn flapping(trouble: Duration) -> Vec<(Duration, Step)> {
+    let turns = trouble.as_millis() / 250;
+    let turn = |turn: u128| {
+        let manner = if turn.is_multiple_of(2) { Manner::Down } else { Manner::Good };
+        (millis(250) * turn as u32, Step::One(0, manner))
+    };
+    (0..turns).map(turn).collect()
 }
 
 /// Of four endpoints two or three serve, in a ring.
