@@ -27,9 +27,11 @@ pub struct Backend {
     pub tls: Option<Spanned<BackendTls>>,
     pub connect_timeout: PositiveDuration,
     pub idle_timeout: PositiveDuration,
+    pub requests_max: u32,
     pub connections_max: u32,
     pub idle_max: u32,
     pub pending_max: u32,
+    pub pending_timeout: PositiveDuration,
     pub retry_budget: RetryBudget,
     pub protocol: Spanned<Protocol>,
     pub streams_max: u32,
@@ -78,6 +80,12 @@ struct LongBackend {
     /// Default: `60s`.
     #[serde(default = "idle_timeout")]
     idle_timeout: PositiveDuration,
+    /// Requests under way at once, over all its endpoints and workers; what was upgraded counts to
+    /// its end. Those beyond wait for their turn. To a backend that only speaks HTTP/1.1 there are
+    /// never more than `connections_max`. Default: 1024.
+    #[serde(default = "requests_max")]
+    #[schemars(range(min = 1))]
+    requests_max: u32,
     /// Open connections to all its endpoints, over all workers. Requests beyond wait for one.
     /// Default: 1024.
     #[serde(default = "connections_max")]
@@ -86,9 +94,13 @@ struct LongBackend {
     /// Idle connections kept to each endpoint by each worker. Default: 64.
     #[serde(default = "idle_max")]
     idle_max: u32,
-    /// Requests that may wait for a connection; a 503 beyond. Default: 1024.
+    /// Requests that may wait for their turn, and as many for a connection; a 503 beyond. The
+    /// first has the next turn, and the last one while more than half of these wait. Default: 1024.
     #[serde(default = "pending_max")]
     pending_max: u32,
+    /// How long a request may wait for its turn; a 503 after that. Default: `1s`.
+    #[serde(default = "pending_timeout")]
+    pending_timeout: PositiveDuration,
     /// How many of its requests may be sent again, whatever the routes allow: a share of its
     /// requests and some each second. A failure beyond is answered as it is. Requests that could
     /// not be connected go to another endpoint at no cost. Default:
@@ -159,6 +171,14 @@ fn idle_timeout() -> PositiveDuration {
     PositiveDuration::from_secs(60)
 }
 
+pub(crate) fn pending_timeout() -> PositiveDuration {
+    PositiveDuration::from_secs(1)
+}
+
+fn requests_max() -> u32 {
+    1024
+}
+
 fn connections_max() -> u32 {
     1024
 }
@@ -187,9 +207,11 @@ impl From<LongBackend> for Backend {
             tls: long.tls,
             connect_timeout: long.connect_timeout,
             idle_timeout: long.idle_timeout,
+            requests_max: long.requests_max,
             connections_max: long.connections_max,
             idle_max: long.idle_max,
             pending_max: long.pending_max,
+            pending_timeout: long.pending_timeout,
             retry_budget: long.retry_budget,
             protocol: long.protocol,
             streams_max: long.streams_max,
@@ -212,9 +234,11 @@ impl Backend {
             tls: None,
             connect_timeout: connect_timeout(),
             idle_timeout: idle_timeout(),
+            requests_max: requests_max(),
             connections_max: connections_max(),
             idle_max: idle_max(),
             pending_max: pending_max(),
+            pending_timeout: pending_timeout(),
             retry_budget: RetryBudget::default(),
             protocol: Spanned::default(),
             streams_max: streams_max(),

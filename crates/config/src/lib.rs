@@ -6,6 +6,7 @@
 
 mod acceptance;
 mod backend;
+mod bulkhead;
 mod deadline;
 mod discover;
 mod forms;
@@ -33,6 +34,7 @@ pub use acceptance::Acceptance;
 pub use backend::{
     Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
 };
+pub use bulkhead::Bulkhead;
 pub use deadline::DeadlineHeader;
 pub use discover::{Discover, NameServer, endpoints};
 pub use forms::OneOrMany;

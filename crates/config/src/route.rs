@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::bulkhead::Bulkhead;
 use crate::deadline::DeadlineHeader;
 use crate::forms::OneOrMany;
 use crate::matching::Match;
@@ -97,6 +98,12 @@ pub struct Settings {
     /// backend's `retry_budget` bounds all of it.
     #[serde(default)]
     pub retry: Option<Retry>,
+    /// How many of its requests may be under way at backends at once: a number, a map, or `off`.
+    /// Each route has a bulkhead of its own, whoever says it. Those beyond wait in a short line.
+    /// Replaces what is inherited. Default: where other routes use the same backend, three quarters
+    /// of that one's `requests_max`, so that no route can take all of it; else `off`.
+    #[serde(default)]
+    pub bulkhead: Option<Spanned<Bulkhead>>,
     /// Largest request body. A larger one is a 413, as soon as its length or its bytes say so.
     /// Replaces what is inherited. Default: `10MiB`.
     #[serde(default)]

@@ -11,9 +11,9 @@ use portcullis_control::Status;
 use portcullis_core::registry::Sources;
 use portcullis_policies::grantor::Embedded;
 use portcullis_proxy::Gateway;
-use portcullis_snapshot::{Backend, Discovery};
-use portcullis_telemetry::metrics::{Exposition, Metric, Registry as Metrics};
-use portcullis_upstream::Health;
+use portcullis_snapshot::{Backend, Discovery, Snapshot};
+use portcullis_telemetry::metrics::{Exposition, Metric, Registry as Metrics, SERIES_MAX};
+use portcullis_upstream::{Bulkhead, Health};
 use serde_json::{Value, json};
 
 pub(crate) struct View {
@@ -44,6 +44,28 @@ impl View {
             }
             exposition.count(Metric::AuthKeysFetches, &[name, "ok"], keys.fetched);
             exposition.count(Metric::AuthKeysFetches, &[name, "failed"], keys.failed);
+        }
+    }
+}
+
+/// How full each compartment is.
+fn bulkheads(snapshot: &Snapshot, exposition: &mut Exposition) {
+    let mut tell = |kind, name: &str, bulkhead: &Bulkhead, requests_max| {
+        let labels = [kind, name];
+        let limit = f64::from(bulkhead.bound(requests_max));
+        exposition.gauge(Metric::BulkheadInFlight, &labels, f64::from(bulkhead.used()));
+        exposition.gauge(Metric::BulkheadLimit, &labels, limit);
+        exposition.gauge(Metric::BulkheadQueued, &labels, f64::from(bulkhead.waiting()));
+        for (reason, count) in [("full", bulkhead.full()), ("late", bulkhead.late())] {
+            exposition.count(Metric::BulkheadRefused, &[kind, name, reason], count);
+        }
+    };
+    for backend in snapshot.backends.iter().take(SERIES_MAX) {
+        tell("backend", &backend.name, &backend.capacity.requests, backend.requests_max);
+    }
+    for route in snapshot.routes.iter().take(SERIES_MAX) {
+        if let Some(of) = &route.bulkhead {
+            tell("route", &route.name, &of.bulkhead, of.bounds.requests_max);
         }
     }
 }
@@ -95,6 +117,7 @@ impl portcullis_admin::View for View {
                 exposition.count(Metric::EndpointTransitions, &labels, endpoint.transitions());
             }
         }
+        bulkheads(&self.gateway.snapshot(), &mut exposition);
         self.issuer_keys(&mut exposition);
         // One table counts for all limits.
         let counted = self.grantor.stats();

@@ -20,6 +20,8 @@ pub(crate) enum Wait {
     Head,
     Idle,
     RequestBody,
+    /// For one's turn at a bulkhead.
+    Queue,
     Connect,
     ResponseHead,
     /// For the head of the answer to one of several tries.
@@ -46,6 +48,7 @@ impl Wait {
             Self::Head => "head",
             Self::Idle => "idle",
             Self::RequestBody => "request body",
+            Self::Queue => "queue",
             Self::Connect => "connect",
             Self::ResponseHead => "response head",
             Self::Try => "try",
@@ -65,6 +68,7 @@ impl Wait {
             Self::Head => DeadlineKind::Head,
             Self::Idle => DeadlineKind::KeepAlive,
             Self::RequestBody => DeadlineKind::Body,
+            Self::Queue => DeadlineKind::Queue,
             Self::Connect => DeadlineKind::Connect,
             Self::ResponseHead | Self::Try => DeadlineKind::Response,
             Self::ResponseBody => DeadlineKind::StreamIdle,

@@ -18,6 +18,7 @@ use crate::backend::Leg;
 use crate::backend_h1::Connection;
 use crate::backend_h2::Shared;
 use crate::deadline::{Deadline, Expired, Wait};
+use crate::pool::Line;
 use crate::socket::is_exhausted;
 use crate::worker::Worker;
 
@@ -36,7 +37,8 @@ pub(crate) struct Wish {
 }
 
 pub(crate) enum NoConnection {
-    Busy,
+    /// There is no room for it, which is nobody's fault but ours; why, for the log.
+    Busy(&'static str),
     /// The time of the whole exchange is over, for which no endpoint is to blame.
     Late,
     Failed(io::Error),
@@ -89,7 +91,7 @@ fn failed(worker: &Worker, error: io::Error) -> NoConnection {
     // It is the gateway that has none left: this endpoint is not to blame for it, and another
     // would fare no better.
     worker.metrics.bound(Bound::Descriptors);
-    NoConnection::Busy
+    NoConnection::Busy("no file descriptor is left")
 }
 
 /// A leg of its own, for a health check.
@@ -182,7 +184,9 @@ async fn queue(
 ) -> Result<Room, NoConnection> {
     let capacity = &backend.capacity;
     let pending = capacity.pending.try_acquire(backend.pending_max);
-    let _pending = pending.ok_or(NoConnection::Busy)?;
+    let _pending = pending.ok_or(NoConnection::Busy(
+        "connections_max are open and pending_max requests wait for one",
+    ))?;
     let endpoint = to.endpoint;
     poll_fn(|cx| {
         if let Some(leg) = at_hand(worker, backend, to, want) {
@@ -198,11 +202,13 @@ async fn queue(
         }
         if let Err(Expired(wait)) = deadline.check(cx) {
             return Poll::Ready(Err(match wait {
-                Wait::Connect => NoConnection::Busy,
+                Wait::Connect => NoConnection::Busy(
+                    "connections_max are open, and none was free within connect_timeout",
+                ),
                 _ => NoConnection::Late,
             }));
         }
-        worker.pool.queue(cx.waker());
+        worker.pool.queue(Line::of(backend), cx.waker());
         Poll::Pending
     })
     .await

@@ -383,14 +383,14 @@ fn response_filters(slot: &mut Slot, route: Option<&Route>) -> Filters {
 
 /// Back to the pool, if the connection is fit for another exchange.
 fn put_away(worker: &Worker, arrived: Arrived) {
-    let Arrived { leg, upload, idle_max, .. } = arrived;
+    let Arrived { leg, upload, idle_max, seats, .. } = arrived;
     match leg {
         Leg::H1(connection) if upload.is_complete() && connection.is_reusable() => {
             worker.pool.give(connection, idle_max, worker.coarse_now());
         }
         leg => drop(leg),
     }
-    worker.pool.wake_one();
+    worker.pool.wake_one(seats.line());
 }
 
 fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, status: u16) {

@@ -20,6 +20,7 @@ use portcullis_snapshot::{Backend, Chosen, HostHeader, Route};
 use portcullis_upstream::{Algorithm, EndpointIndex, InFlight, Tried};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
+use crate::bulkhead::{self, Seats};
 use crate::certificate;
 use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
@@ -44,6 +45,7 @@ pub(crate) struct Arrived {
     pub(crate) kind: HeadKind,
     pub(crate) upload: Upload,
     pub(crate) idle_max: usize,
+    pub(crate) seats: Seats,
     _in_flight: InFlight,
 }
 
@@ -97,6 +99,7 @@ pub(crate) async fn forward<C: Client>(
     let authority = slot.exchange.request.authority;
     let mut tries = Tries { route, backend, set: &set, tried: Tried::default(), key, authority };
     let mut hedged = accept.is_some();
+    let seats = bulkhead::enter(worker, client, slot, route, backend).await?;
     backend.budget.request();
     let mut chosen = None;
     loop {
@@ -118,8 +121,10 @@ pub(crate) async fn forward<C: Client>(
         let mut leg = match dial::acquire(worker, &deadline, backend, to, wish).await {
             Ok(leg) => leg,
             Err(NoConnection::Late) => return Err(refused(late(endpoint.url()))),
-            Err(NoConnection::Busy) => {
-                return Err(refused(Problem::new(codes::BACKEND_BUSY).detail(&*backend.name)));
+            Err(NoConnection::Busy(why)) => {
+                let detail = format_args!("no connection to backend {}: {why}", backend.name);
+                let problem = Problem::new(codes::BACKEND_BUSY).detail(detail);
+                return Err(refused(problem.retry_after(bulkhead::RETRY_AFTER)));
             }
             Err(NoConnection::Failed(error)) => {
                 slot.exchange.now = worker.shared.world.clock().now();
@@ -191,7 +196,7 @@ pub(crate) async fn forward<C: Client>(
             grant_websocket(slot, accept);
         }
         let idle_max = backend.idle_max as usize;
-        return Ok(Arrived { leg, kind, upload, idle_max, _in_flight: in_flight });
+        return Ok(Arrived { leg, kind, upload, idle_max, seats, _in_flight: in_flight });
     }
 }
 

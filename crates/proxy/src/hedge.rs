@@ -21,6 +21,7 @@ use crate::client::Client;
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
 use crate::forward::{Failure, INTERIMS_MAX, address};
+use crate::pool::Line;
 use crate::relay::Upload;
 use crate::retry::{Tries, discard, fails};
 use crate::slot::Slot;
@@ -152,7 +153,7 @@ impl Race<'_, '_> {
             }
             Some(leg) => discard(worker, leg, false, backend),
             // A connection that was being made leaves room for whoever waits for some.
-            None => worker.pool.wake_one(),
+            None => worker.pool.wake_one(Line::of(backend)),
         }
         (first, end.unwrap_or(Err(Failure::Timeout)))
     }

@@ -15,6 +15,7 @@ mod backend_h1;
 mod backend_h2;
 mod bounds;
 mod buffer;
+mod bulkhead;
 mod certificate;
 mod client;
 mod clock;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use portcullis_upstream::Endpoint;
+use portcullis_snapshot::Backend;
+use portcullis_upstream::{Bulkhead, Endpoint};
 
 use crate::backend_h1::Connection;
 use crate::backend_h2::{Shared, Stream};
@@ -24,8 +25,24 @@ struct Idle {
 pub(crate) struct Pool {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
     shared: RefCell<HashMap<Key, Group>>,
-    /// Requests that wait for a connection, first come first served.
-    waiting: RefCell<VecDeque<Waker>>,
+    /// Requests that wait for a connection, first come first served. Each backend has a line of its
+    /// own, so that nobody waits behind those whose backend gives nothing back.
+    waiting: RefCell<HashMap<Line, VecDeque<Waker>>>,
+}
+
+/// Those who wait for a connection to one backend. What backends hold lives as long as they wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Line(usize);
+
+impl Line {
+    pub(crate) fn of(backend: &Backend) -> Self {
+        Self::at(&backend.capacity.requests)
+    }
+
+    /// Each backend has a bulkhead of its own, by which its line is known.
+    pub(crate) fn at(bulkhead: &Arc<Bulkhead>) -> Self {
+        Self(Arc::as_ptr(bulkhead).addr())
+    }
 }
 
 /// The HTTP/2 connections of one worker to an endpoint.
@@ -140,13 +157,18 @@ impl Pool {
     }
 
     /// Whoever waits is woken once, to look again, when a connection of this worker is done.
-    pub(crate) fn queue(&self, waker: &Waker) {
-        self.waiting.borrow_mut().push_back(waker.clone());
+    pub(crate) fn queue(&self, line: Line, waker: &Waker) {
+        self.waiting.borrow_mut().entry(line).or_default().push_back(waker.clone());
     }
 
     /// A connection was given back or dropped: the first in the queue may look.
-    pub(crate) fn wake_one(&self) {
-        if let Some(waker) = self.waiting.borrow_mut().pop_front() {
+    pub(crate) fn wake_one(&self, line: Line) {
+        let mut waiting = self.waiting.borrow_mut();
+        // As good as always.
+        if waiting.is_empty() {
+            return;
+        }
+        if let Some(waker) = waiting.get_mut(&line).and_then(VecDeque::pop_front) {
             waker.wake();
         }
     }
@@ -154,7 +176,7 @@ impl Pool {
     /// Lets everybody in the queue look: other workers free connections without a word, and a
     /// request that was woken may have ended meanwhile.
     pub(crate) fn wake_all(&self) {
-        for waker in self.waiting.take() {
+        for waker in self.waiting.take().into_values().flatten() {
             waker.wake();
         }
     }

@@ -17,6 +17,7 @@ use crate::backend::{HeadFailure, HeadKind, Leg};
 use crate::client::{Client, ClientError};
 use crate::deadline::Wait;
 use crate::forward::Failure;
+use crate::pool::Line;
 use crate::relay::Upload;
 use crate::slot::Slot;
 use crate::wire::Progress;
@@ -175,7 +176,7 @@ pub(crate) fn discard(worker: &Worker, leg: Leg, whole: bool, backend: &Backend)
             worker.pool.give(connection, backend.idle_max as usize, worker.coarse_now());
         }
     }
-    worker.pool.wake_one();
+    worker.pool.wake_one(Line::of(backend));
 }
 
 /// Waits before the next try, unless the client is gone meanwhile.

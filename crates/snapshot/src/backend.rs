@@ -32,12 +32,16 @@ pub struct Backend {
     pub connect_timeout: Duration,
     /// An idle connection is closed after this.
     pub idle_timeout: Duration,
+    /// Requests under way, over all workers.
+    pub requests_max: u32,
     /// Open connections, over all workers.
     pub connections_max: u32,
     /// Idle connections to one endpoint, by worker.
     pub idle_max: u32,
-    /// Requests waiting for a connection, over all workers.
+    /// Requests waiting for their turn, and for a connection, over all workers.
     pub pending_max: u32,
+    /// The longest wait for one's turn.
+    pub pending_timeout: Duration,
     /// HTTP/2 streams open at once on one connection; the endpoint may allow fewer.
     pub streams_max: u32,
     /// The header that each connection begins with. Such a connection is one client's, so never

@@ -4,7 +4,8 @@
 //! every mistake reported at its place. A snapshot comes out whole or not at all.
 //!
 //! What a route inherits, nearest first: itself, its group, `defaults`.
-//! - `on`, `auth`, `body_max`, `upgrade`, `forward_credential` and each part of `timeout` replace.
+//! - `on`, `auth`, `body_max`, `bulkhead`, `upgrade`, `forward_credential` and each part of
+//!   `timeout` replace.
 //! - `require` and `limits` add up, unless limits say `replace` and why.
 //! - Policies that can only refuse (phases screen, authorise and validate) add up; of others by
 //!   the same name the nearest counts.
@@ -12,6 +13,7 @@
 mod accept;
 mod access;
 mod backends;
+mod bulkheads;
 mod client_certificates;
 mod credentials;
 mod discovery;
@@ -90,13 +92,14 @@ pub fn compile_with_patterns(
     let listeners = compiler.listeners();
     let backends = compiler.backends();
     compiler.authenticators();
-    let routes = compiler.routes(&listeners);
+    let mut routes = compiler.routes(&listeners);
     let router = compiler.router(&routes);
     compiler.check_clear_text(&listeners, &routes);
     compiler.check_certificates(&listeners, &routes);
     compiler.check_own_paths(&routes);
     compiler.check_credentials(&routes);
     if compiler.with.findings.errors() == errors_before {
+        compiler.bulkheads(&mut routes, &backends);
         compiler.unused();
         compiler.lint(&routes, &router);
     }

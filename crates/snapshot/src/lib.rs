@@ -44,6 +44,6 @@ pub use portcullis_upstream::{EndpointIndex, Listed, ListedState};
 pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{
-    Access, CertificateFacts, Hedge, NamedAuthenticator, Retry, Route, Snapshot, Targets, Timeouts,
-    Version,
+    Access, CertificateFacts, Hedge, NamedAuthenticator, Retry, Route, RouteBulkhead, Snapshot,
+    Targets, Timeouts, Version,
 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use portcullis_config::RetryOn;
 use portcullis_core::auth::Authenticator;
 use portcullis_core::policy::{BodyUse, Placed, Policy};
-use portcullis_upstream::{Directory, Split};
+use portcullis_upstream::{Bounds, Bulkhead, Directory, Split};
 
 use crate::backend::Backend;
 use crate::listener::Listener;
@@ -90,6 +90,8 @@ pub struct Route {
     /// Where callers say how many milliseconds they still wait, in lower case.
     pub deadline_header: Option<Box<str>>,
     pub retry: Retry,
+    /// How many of its requests may be under way at once; outlives reloads.
+    pub bulkhead: Option<RouteBulkhead>,
     /// Longest request body, in bytes.
     pub body_bytes_max: u64,
     /// The most that any policy wants to do with the bodies.
@@ -142,6 +144,15 @@ pub struct Targets {
     /// Into [`Snapshot::backends`], with weights.
     pub backends: Vec<(u16, u32)>,
     pub split: Split,
+}
+
+/// The compartment of one route.
+#[derive(Clone, Debug)]
+pub struct RouteBulkhead {
+    pub bulkhead: Arc<Bulkhead>,
+    pub bounds: Bounds,
+    /// The longest wait for one's turn.
+    pub pending_timeout: Duration,
 }
 
 /// When a request is sent to another endpoint.

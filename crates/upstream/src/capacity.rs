@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::bulkhead::Bulkhead;
+
 /// Counts what is in use against a limit given at each call, so that a reload may change the limit
 /// while permits are out. A lowered limit takes nothing back; it only grants no more until the
 /// count has fallen below it.
@@ -58,6 +60,8 @@ impl Drop for Permit {
 /// What one backend holds over all workers. Kept over reloads by the backend's name.
 #[derive(Debug, Default)]
 pub struct Capacity {
+    /// Requests under way, against `requests_max`, and those that wait for their turn.
+    pub requests: Arc<Bulkhead>,
     /// Open connections, busy and idle, against `connections_max`.
     pub connections: Arc<Counter>,
     /// Requests waiting for a connection, against `pending_max`.

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod balancer;
 pub mod budget;
+pub mod bulkhead;
 pub mod capacity;
 pub mod directory;
 pub mod endpoint;
@@ -25,6 +26,7 @@ pub mod tried;
 
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member};
 pub use budget::Budget;
+pub use bulkhead::{Bounds, Bulkhead, Full, Seat, Waiting};
 pub use capacity::{Capacity, Counter, Permit};
 pub use directory::Directory;
 pub use endpoint::{Endpoint, InFlight, Service};

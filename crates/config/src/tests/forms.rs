@@ -109,6 +109,7 @@ fn routes() {
             "to: b, retry: { on: [connect, reset, 502, 503, 504, unavailable], attempts: 2, \
              per_try: off, non_idempotent: false, body_max: 64KiB, hedge: off }",
         ),
+        ("to: b, bulkhead: 9", "to: b, bulkhead: { requests_max: 9, pending_timeout: 1s }"),
         ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];
     let route = |text: &str| format!("routes: {{ r: {{ match: /, {text} }} }}");
@@ -134,7 +135,7 @@ fn backends_and_listeners() {
             "{ endpoints: [http://a] }",
             "{ endpoints: [http://a], balance: least_requests, host: preserve, \
              connect_timeout: 2s, idle_timeout: 1m, connections_max: 1024, idle_max: 64, \
-             pending_max: 1024, protocol: auto, streams_max: 100, forwarded: false }",
+             requests_max: 1024, pending_max: 1024, pending_timeout: 1s, protocol: auto, streams_max: 100, forwarded: false }",
         ),
         ("h2c://A", "{ endpoints: [\"h2c://a:80/\"] }"),
     ];

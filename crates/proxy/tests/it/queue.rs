@@ -50,7 +50,7 @@ async fn requests_wait_for_a_connection_where_there_may_be_no_more() {
     }
     until("eleven that wait", || {
         let snapshot = gateway.gateway.snapshot();
-        snapshot.backends[0].capacity.pending.used() == 11
+        snapshot.backends[0].capacity.requests.waiting() == 11
     })
     .await;
     permits.add_permits(12);

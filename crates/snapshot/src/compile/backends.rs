@@ -84,6 +84,12 @@ impl Compiler<'_, '_> {
                 return None;
             }
         };
+        // A request of HTTP/1.1 has a connection of its own: it waits for its turn in one line, not
+        // first in that and then for a connection.
+        let requests_max = match is_h1_only(written, protocol) {
+            true => written.requests_max.min(written.connections_max),
+            false => written.requests_max,
+        };
         Some(Backend {
             budget: self.directory.budget(&name, terms),
             capacity: self.directory.capacity(&name),
@@ -102,9 +108,11 @@ impl Compiler<'_, '_> {
             tls,
             connect_timeout: written.connect_timeout.0,
             idle_timeout: written.idle_timeout.0,
+            requests_max,
             connections_max: written.connections_max,
             idle_max: written.idle_max,
             pending_max: written.pending_max,
+            pending_timeout: written.pending_timeout.0,
             streams_max: written.streams_max,
             proxy_protocol,
             forwarded: written.forwarded,
@@ -144,15 +152,10 @@ impl Compiler<'_, '_> {
         if health.contains.is_some() && health.path.is_none() {
             error("only the answer to a `path` is searched", "remove `contains`");
         }
-        let protocol = protocol(&named.value);
-        let h1 = |url: &EndpointUrl| match protocol {
-            Protocol::H1 => true,
-            Protocol::Auto => !url.https && !url.h2c,
-            Protocol::H2 => false,
-        };
         let found = named.value.discover.as_ref().and_then(|one| discovery::url(&one.value));
         let mut urls = named.value.endpoints.iter().map(|one| &one.url).chain(found);
-        if health.grpc.is_some() && urls.any(|url| h1(url)) {
+        let protocol = protocol(&named.value);
+        if health.grpc.is_some() && urls.any(|url| speaks_h1(url, protocol)) {
             error("gRPC needs HTTP/2", "write `protocol: h2`, or `h2c://` endpoints");
         }
     }
@@ -253,6 +256,23 @@ impl Compiler<'_, '_> {
             unverified: unverified.map(|reason| reason.0.clone()),
         })
     }
+}
+
+/// Whether it never speaks HTTP/2, where `protocol` leaves that to the URL.
+fn speaks_h1(url: &EndpointUrl, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::H1 => true,
+        Protocol::Auto => !url.https && !url.h2c,
+        Protocol::H2 => false,
+    }
+}
+
+/// Whether none of its endpoints ever speaks HTTP/2. What a file lists is not known.
+fn is_h1_only(written: &Written, protocol: Protocol) -> bool {
+    let found = written.discover.as_ref().map(|one| discovery::url(&one.value));
+    let known = found.as_ref().is_none_or(Option::is_some);
+    let mut urls = written.endpoints.iter().map(|one| &one.url).chain(found.flatten());
+    protocol == Protocol::H1 || (known && urls.all(|url| speaks_h1(url, protocol)))
 }
 
 /// What is spoken to endpoints whose URL leaves it open. A connection that begins with a client's

@@ -1,6 +1,8 @@
 //! Routes: what each says itself, with what it inherits.
 
-use portcullis_config::{Group, Route as Written, Settings, Timeouts as WrittenTimeouts, Upgrade};
+use portcullis_config::{
+    Bulkhead, Group, Route as Written, Settings, Timeouts as WrittenTimeouts, Upgrade,
+};
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::units::DurationOrOff;
@@ -24,6 +26,8 @@ pub(super) struct BuiltRoute {
     pub(super) resource: String,
     pub(super) span: SourceSpan,
     pub(super) patterns: Vec<BuiltPattern>,
+    /// As written, by the route or by what it inherits from.
+    pub(super) bulkhead: Option<Bulkhead>,
 }
 
 /// What a route says and inherits, nearest first.
@@ -115,6 +119,7 @@ impl<'a> Compiler<'a, '_> {
                 .nearest(|settings| settings.deadline_header.as_ref())
                 .and_then(|header| header.0.as_deref().map(Into::into)),
             retry: retry(&inherited),
+            bulkhead: None,
             body_bytes_max: inherited
                 .nearest(|settings| settings.body_max)
                 .map_or(BODY_BYTES_MAX, |size| size.0),
@@ -131,7 +136,10 @@ impl<'a> Compiler<'a, '_> {
             matches: patterns.iter().map(summary).collect(),
             listeners: on,
         };
-        BuiltRoute { route, resource: written.resource.clone(), span: written.span, patterns }
+        let bulkhead = inherited.nearest(|settings| settings.bulkhead.as_ref());
+        let bulkhead = bulkhead.map(|bulkhead| bulkhead.value);
+        let (resource, span) = (written.resource.clone(), written.span);
+        BuiltRoute { route, resource, span, patterns, bulkhead }
     }
 
     /// What answers by itself is no place for a WebSocket; an inherited `upgrade` is not meant.

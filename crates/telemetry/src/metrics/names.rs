@@ -111,6 +111,14 @@ metrics! {
         "Times a backend's connections_max or pending_max refused.";
     PoolPending = Gauge "portcullis_pool_pending" "" ["backend"]
         "Requests that wait for a connection.";
+    BulkheadInFlight = Gauge "portcullis_bulkhead_in_flight" "" ["kind", "name"]
+        "Requests under way, of a backend or of a route.";
+    BulkheadLimit = Gauge "portcullis_bulkhead_limit" "" ["kind", "name"]
+        "How many may be: requests_max, or what adaptive concurrency makes of it.";
+    BulkheadQueued = Gauge "portcullis_bulkhead_queued" "" ["kind", "name"]
+        "Requests that wait for their turn.";
+    BulkheadRefused = Counter "portcullis_bulkhead_refused" "" ["kind", "name", "reason"]
+        "Requests refused because pending_max waited (full), or after pending_timeout (late).";
     EndpointUp = Gauge "portcullis_endpoint_up" "" ["backend", "endpoint"]
         "1 while the endpoint is used, 0 while its checks say that it is down.";
     EndpointAside = Gauge "portcullis_endpoint_aside" "" ["backend", "endpoint"]

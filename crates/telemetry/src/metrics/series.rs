@@ -122,7 +122,7 @@ impl From<&Method> for MethodLabel {
 labels! {
     /// Which deadline passed.
     DeadlineKind {
-        Handshake = "handshake", Head = "head", Body = "body", Connect = "connect",
+        Handshake = "handshake", Head = "head", Body = "body", Queue = "queue", Connect = "connect",
         Response = "response", Total = "total", StreamIdle = "stream_idle",
         KeepAlive = "keep_alive", Continue = "continue", UpgradeIdle = "upgrade_idle",
         UpgradeLifetime = "upgrade_lifetime", Linger = "linger",
