@@ -14,6 +14,7 @@ mod latency;
 mod load;
 mod material;
 mod micro;
+mod overload;
 mod peers;
 mod process;
 mod reload;
@@ -24,6 +25,7 @@ mod scenarios;
 pub(crate) use allocations::allocations;
 pub(crate) use audit::audit;
 pub(crate) use micro::{check_micro, micro};
+pub(crate) use overload::overload;
 
 use std::path::Path;
 

@@ -41,6 +41,9 @@ Usage: cargo xtask VERB
                        peers, in turn; --picture draws docs/bench.svg
   bench micro [--bless \"WHY\"]
                        instructions of the hot parts against bench/micro.json
+  bench overload [--quick]
+                       three times what a backend can do, and one backend that hangs: what clients
+                       of Portcullis, Envoy and nginx see
   bench allocations [--requests N] [--warm-up N] [--trace]
                        what a request takes from the heap, and where
   bench audit          how long `portcullis audit --quick` takes with 5,000 routes
@@ -71,6 +74,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         ["fuzz", rest @ ..] => fuzz::run_targets(rest),
         ["bench", "allocations", rest @ ..] => bench::allocations(rest),
         ["bench", "audit"] => bench::audit(),
+        ["bench", "overload", rest @ ..] => bench::overload(rest),
         ["bench", "micro", rest @ ..] => bench::micro(rest),
         ["bench", rest @ ..] => bench::bench(rest),
         [] | ["help" | "--help" | "-h"] => {

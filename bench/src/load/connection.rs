@@ -74,7 +74,7 @@ pub(crate) struct Connection {
 }
 
 pub(crate) struct Answer {
-    pub is_success: bool,
+    pub status: u16,
     pub keep_alive: bool,
 }
 
@@ -98,7 +98,7 @@ impl Connection {
                 break;
             }
         }
-        Ok(Answer { is_success: self.head.status.is_success(), keep_alive: facts.keep_alive })
+        Ok(Answer { status: self.head.status.as_u16(), keep_alive: facts.keep_alive })
     }
 
     async fn read_head(&mut self) -> anyhow::Result<ResponseFacts> {

@@ -148,7 +148,7 @@ async fn send(
             },
         };
         if let Ok(answer) = connection.exchange(&target).await {
-            if answer.is_success {
+            if (200..300).contains(&answer.status) {
                 seen.answered(due);
             }
             current = answer.keep_alive.then_some(connection);
