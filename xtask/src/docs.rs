@@ -3,6 +3,7 @@
 //! behaviour has made one untrue.
 
 mod balancing;
+mod overload;
 mod plot;
 mod protecting;
 mod simulation;
@@ -58,6 +59,8 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("set-aside", protecting::set_aside()?),
         ("retry-budget", protecting::retry_budget()),
         ("hedge", protecting::hedge()),
+        ("adaptive-concurrency", overload::adaptive()),
+        ("shedding", overload::shedding()),
     ];
     Ok(plots.into_iter().map(|(name, plot)| (format!("{name}.svg"), plot.svg())).collect())
 }
