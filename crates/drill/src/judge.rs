@@ -106,6 +106,10 @@ pub(crate) fn judge(promise: Promise, course: &Course) -> Kept {
             let seen = course.percentile(99);
             (format!("p99 at most {}", ms(most)), true, seen <= most, ms(seen))
         }
+        Promise::Median(most) => {
+            let seen = course.percentile(50);
+            (format!("median at most {}", ms(most)), true, seen <= most, ms(seen))
+        }
         Promise::GoodAgain(most) => {
             let seen = course.good_again(course.began);
             (format!("good again within {}", ms(most)), true, seen <= most, ms(seen))
@@ -157,6 +161,7 @@ mod tests {
             Promise::AtMostOnce,
             Promise::Avoided(9),
             Promise::Quick(ms(2)),
+            Promise::Median(ms(2)),
             Promise::GoodAgain(ms(0)),
             Promise::GoodAfter(ms(0)),
         ] {
@@ -191,6 +196,7 @@ mod tests {
         let slow = course(|at| (if at < 1_020 { 300 } else { 2 }, Outcome::Endpoint(200, 1)));
         broken(Promise::Quick(ms(299)), &slow);
         broken(Promise::GoodAgain(ms(309)), &slow);
+        broken(Promise::Median(ms(1)), &slow);
         // 300 requests, 60 for them, and 14 seconds of ten.
         let asked = |asked| Course { asked: vec![asked], ..course(good) };
         assert!(judge(Promise::WithinBudget, &asked(501)).kept);

@@ -78,6 +78,8 @@ pub(crate) enum Promise {
     Avoided(u64),
     /// Of a hundred answers while there is trouble 99 take no longer.
     Quick(Duration),
+    /// Half of them take no longer.
+    Median(Duration),
     /// Nothing fails or takes long any more so long after the trouble began.
     GoodAgain(Duration),
     /// The same after it ended.
@@ -187,6 +189,19 @@ pub(crate) static ALL: &[Scenario] = &[
             vec![(Duration::ZERO, Step::Mute), (trouble / 2, Step::One(0, Manner::Down))]
         },
         promises: &[Promise::NothingFails, Promise::GoodAgain(millis(1_000))],
+        ..Scenario::THREE
+    },
+    Scenario {
+        name: "crowded",
+        about: "all three hang, and the backend has room for twenty requests",
+        route: ", timeout: 2s, retry: off",
+        backend: "\n    requests_max: 20\n    pending_max: 1\n    pending_timeout: 50ms",
+        script: |_| vec![(Duration::ZERO, Step::All(Manner::Hung))],
+        promises: &[
+            Promise::FailuresAreSaid,
+            Promise::Median(millis(25)),
+            Promise::GoodAfter(millis(3_000)),
+        ],
         ..Scenario::THREE
     },
     Scenario {
