@@ -1,6 +1,6 @@
 //! What of a good token reaches a backend, and what of it nobody gets to see.
 
-use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway};
+use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway, until};
 use serde_json::json;
 
 use crate::credentials::Issuer;
@@ -105,6 +105,11 @@ async fn a_token_in_the_query_is_seen_by_nobody_else() {
                 told.push(format!("{seen:?}"));
             }
             told.push(format!("{answer:?}"));
+            // What `explain --id` shows.
+            let id = answer.field("x-request-id").unwrap();
+            let decided = || gateway.gateway.decided(id);
+            until("the record has the request", || decided().len() == 1).await;
+            told.push(format!("{:?}", decided()));
         }
         // With the query of the request, where that is kept, and still without the token.
         let mut client = Client::connect(&gateway, protocol).await;
