@@ -41,7 +41,7 @@ Usage: cargo xtask VERB
                        peers, in turn; --picture draws docs/bench.svg
   bench micro [--bless \"WHY\"]
                        instructions of the hot parts against bench/micro.json
-  bench overload [--quick]
+  bench overload [--quick] [--slower N] [--debug]
                        three times what a backend can do, and one backend that hangs: what clients
                        of Portcullis, Envoy and nginx see
   bench allocations [--requests N] [--warm-up N] [--trace]
