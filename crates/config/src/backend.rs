@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use crate::bulkhead::Concurrency;
 use crate::discover::Discover;
 use crate::forms::OneOrMany;
 use crate::text::{AbsolutePath, EndpointUrl, HostHeader, HostName, Reason, Reference, Statuses};
@@ -28,6 +29,7 @@ pub struct Backend {
     pub connect_timeout: PositiveDuration,
     pub idle_timeout: PositiveDuration,
     pub requests_max: u32,
+    pub concurrency: Concurrency,
     pub connections_max: u32,
     pub idle_max: u32,
     pub pending_max: u32,
@@ -86,6 +88,11 @@ struct LongBackend {
     #[serde(default = "requests_max")]
     #[schemars(range(min = 1))]
     requests_max: u32,
+    /// How many requests may be under way within `requests_max`: `fixed`, all of them; or
+    /// `adaptive`, as many as its answers do not take longer for, which is found out and followed.
+    /// Default: `fixed`.
+    #[serde(default)]
+    concurrency: Concurrency,
     /// Open connections to all its endpoints, over all workers. Requests beyond wait for one.
     /// Default: 1024.
     #[serde(default = "connections_max")]
@@ -208,6 +215,7 @@ impl From<LongBackend> for Backend {
             connect_timeout: long.connect_timeout,
             idle_timeout: long.idle_timeout,
             requests_max: long.requests_max,
+            concurrency: long.concurrency,
             connections_max: long.connections_max,
             idle_max: long.idle_max,
             pending_max: long.pending_max,
@@ -235,6 +243,7 @@ impl Backend {
             connect_timeout: connect_timeout(),
             idle_timeout: idle_timeout(),
             requests_max: requests_max(),
+            concurrency: Concurrency::default(),
             connections_max: connections_max(),
             idle_max: idle_max(),
             pending_max: pending_max(),

@@ -1,13 +1,24 @@
-//! How many requests of a route may be under way at once, as written.
+//! How many requests of a route or a backend may be under way at once, as written.
 
 use portcullis_core::decode::short_or_long;
 use portcullis_core::node::{Node, Value};
 use portcullis_core::units::PositiveDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
 use serde::de::{Deserializer, Error};
+use serde::{Deserialize, Serialize};
 
 use crate::backend::pending_timeout;
+
+/// Whether the bound of a backend's requests follows how long its answers take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Concurrency {
+    /// `requests_max`.
+    #[default]
+    Fixed,
+    /// As many as its answers do not take longer for, at most `requests_max`.
+    Adaptive,
+}
 
 /// Requests of one route under way at once, and those that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub use acceptance::Acceptance;
 pub use backend::{
     Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
 };
-pub use bulkhead::Bulkhead;
+pub use bulkhead::{Bulkhead, Concurrency};
 pub use deadline::DeadlineHeader;
 pub use discover::{Discover, NameServer, endpoints};
 pub use forms::OneOrMany;
@@ -54,7 +54,8 @@ pub use render::{
 pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
 pub use retry::{Hedge, Retry, RetryOn};
 pub use route::{
-    ACTIONS, AuthUse, Group, Layer, Limits, Route, Settings, Target, Timeouts, Upgrade, Upgrades,
+    ACTIONS, AuthUse, Group, Layer, Limits, Priority, Route, Settings, Target, Timeouts, Upgrade,
+    Upgrades,
 };
 pub use schema::schema;
 pub use socket::{BindAddress, SocketMode};

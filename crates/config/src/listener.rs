@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use portcullis_core::decode::{Entries, Fault, Spanned};
 use portcullis_core::path::{PathRules, Treatment};
-use portcullis_core::units::{PositiveDuration, Size};
+use portcullis_core::units::{DurationOrOff, PositiveDuration, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,12 @@ pub struct Listener {
     #[serde(default = "streams_max")]
     #[schemars(range(min = 1, max = 10_000))]
     pub streams_max: u32,
+    /// How long requests may wait for a turn in the gateway itself, half a second on end. Beyond
+    /// that it has more to do than it can, and answers some with 503 before it looks at them: first
+    /// those whose route's `priority` is `sheddable`, last those that are `critical`; as many as it
+    /// takes to make that wait a twentieth of this. `off` refuses nothing. Default: `100ms`.
+    #[serde(default = "shed")]
+    pub shed: DurationOrOff,
     /// HTTP/2 frames that cost a client nothing and the gateway work: how many one connection may
     /// bring. It is closed beyond, with GOAWAY `ENHANCE_YOUR_CALM`.
     #[serde(default)]
@@ -131,6 +137,10 @@ impl Default for H2Frames {
             continuations_max: continuations_max(),
         }
     }
+}
+
+fn shed() -> DurationOrOff {
+    DurationOrOff(Some(std::time::Duration::from_millis(100)))
 }
 
 fn yes() -> bool {

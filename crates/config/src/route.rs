@@ -104,6 +104,11 @@ pub struct Settings {
     /// of that one's `requests_max`, so that no route can take all of it; else `off`.
     #[serde(default)]
     pub bulkhead: Option<Spanned<Bulkhead>>,
+    /// Which requests are refused first when the gateway has more to do than it can (see `shed` of
+    /// the listener): `sheddable` ones; `critical` ones last. Replaces what is inherited. Default:
+    /// `default`, in between.
+    #[serde(default)]
+    pub priority: Option<Priority>,
     /// Largest request body. A larger one is a 413, as soon as its length or its bytes say so.
     /// Replaces what is inherited. Default: `10MiB`.
     #[serde(default)]
@@ -117,6 +122,18 @@ pub struct Settings {
     /// request is answered as any other.
     #[serde(default)]
     pub upgrade: Option<Spanned<Upgrades>>,
+}
+
+/// How much it matters that a request is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Refused only when all others are.
+    Critical,
+    /// Neither of the two.
+    Default,
+    /// Refused first.
+    Sheddable,
 }
 
 /// A protocol that a route lets clients change to.

@@ -27,6 +27,8 @@ struct Manual {
     nanoseconds: AtomicU64,
     wall_start: Duration,
     moved: Notify,
+    /// For how long nobody had a turn, as whoever asks next is told.
+    stalled: AtomicU64,
 }
 
 impl Clock {
@@ -48,6 +50,7 @@ impl Clock {
             nanoseconds: AtomicU64::new(0),
             wall_start: wall,
             moved: Notify::new(),
+            stalled: AtomicU64::new(0),
         })))
     }
 
@@ -91,6 +94,25 @@ impl Clock {
         if let Source::Manual(manual) = &self.0 {
             manual.nanoseconds.fetch_add(by.as_nanos() as u64, Relaxed);
             manual.moved.notify_waiters();
+        }
+    }
+
+    /// Moves a manual clock as if nobody had a turn for the last `late` of `by`.
+    pub fn stall(&self, by: Duration, late: Duration) {
+        if let Source::Manual(manual) = &self.0 {
+            manual.stalled.store(late.as_nanos() as u64, Relaxed);
+        }
+        self.advance(by);
+    }
+
+    /// How much later than meant somebody has his turn who slept for `wait` from `since` on. That a
+    /// manual clock is moved far makes nobody late.
+    pub(crate) fn lateness(&self, since: Duration, wait: Duration) -> Duration {
+        match &self.0 {
+            Source::Real(_) | Source::Begun(..) => {
+                self.mono().saturating_sub(since).saturating_sub(wait)
+            }
+            Source::Manual(manual) => Duration::from_nanos(manual.stalled.swap(0, Relaxed)),
         }
     }
 

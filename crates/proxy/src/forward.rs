@@ -166,6 +166,9 @@ pub(crate) async fn forward<C: Client>(
             outcome = Err(Failure::NoWebSocket);
         }
         let waited = worker.shared.world.clock().mono().saturating_sub(now);
+        if backend.adaptive && tells_of_load(&outcome, slot) {
+            backend.capacity.answered(waited, now + waited, backend.requests_max);
+        }
         if let Some(next) = tries.next(worker, client, slot, (&leg, index), &outcome, &upload) {
             let whole = outcome.is_ok() && upload.is_complete();
             discard(worker, leg, whole, backend);
@@ -197,6 +200,16 @@ pub(crate) async fn forward<C: Client>(
         }
         let idle_max = backend.idle_max as usize;
         return Ok(Arrived { leg, kind, upload, idle_max, seats, _in_flight: in_flight });
+    }
+}
+
+/// Whether how long this took says how much the backend has to do: an answer that is no failure, or
+/// none in time. What fails does so quickly or slowly for reasons of its own.
+fn tells_of_load(outcome: &Result<HeadKind, Failure>, slot: &Slot) -> bool {
+    match outcome {
+        Ok(_) => !slot.response.status.is_server_error(),
+        Err(Failure::Timeout | Failure::Try) => true,
+        Err(_) => false,
     }
 }
 

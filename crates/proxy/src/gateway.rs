@@ -303,6 +303,7 @@ impl Drop for Gateway {
 fn adopt_endpoints(snapshot: &Snapshot, later: bool, now: Duration) {
     for backend in &snapshot.backends {
         backend.endpoints.adopt(later, now);
+        backend.capacity.adopt(backend.adaptive, backend.requests_max);
     }
 }
 

@@ -37,6 +37,7 @@ mod io;
 mod listener;
 mod max_forwards;
 mod outbox;
+mod overload;
 mod patience;
 mod pool;
 mod prepare;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use portcullis_core::exchange::{Connection, TlsFacts};
 use portcullis_snapshot::{ClientCertificates, Listener};
 use portcullis_telemetry::metrics::{Bound, ListenerSeries};
+use portcullis_upstream::{Pressure, Shedder};
 use tokio::task::AbortHandle;
 
 use crate::addresses::Seat;
@@ -34,12 +35,21 @@ pub(crate) struct Place {
     series: Arc<ListenerSeries>,
     closed: Cell<bool>,
     refused: Refused,
+    shedder: RefCell<Shedder>,
+    pressure: Cell<Pressure>,
 }
 
 impl Place {
     pub(crate) fn new(listener: &Arc<Listener>, series: Arc<ListenerSeries>) -> Self {
         let current = RefCell::new(Rc::new(Arc::clone(listener)));
-        Self { current, series, closed: Cell::new(false), refused: Refused::default() }
+        Self {
+            current,
+            series,
+            closed: Cell::new(false),
+            refused: Refused::default(),
+            shedder: RefCell::default(),
+            pressure: Cell::default(),
+        }
     }
 
     pub(crate) fn listener(&self) -> Rc<Arc<Listener>> {
@@ -56,6 +66,21 @@ impl Place {
 
     pub(crate) fn update(&self, listener: &Arc<Listener>) {
         *self.current.borrow_mut() = Rc::new(Arc::clone(listener));
+    }
+
+    /// How much of what comes by this listener is to be refused.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.pressure.get()
+    }
+
+    /// Sees how far behind the worker is, `since` the last time.
+    pub(crate) fn look(&self, delay: Duration, since: Duration) -> Pressure {
+        let pressure = match self.current.borrow().shed {
+            Some(tolerated) => self.shedder.borrow_mut().look(delay, since, tolerated),
+            None => Pressure::default(),
+        };
+        self.pressure.set(pressure);
+        pressure
     }
 
     /// The configuration has no such listener any more: its connections end with their exchange.

@@ -86,8 +86,8 @@ async fn answer<C: Client>(
     }
     let snapshot = &active.snapshot;
     let Slot { exchange, trip, .. } = slot;
+    let mut watch = Watch::new(worker, active, client.place());
     let mut body = Body { worker, client, received: &mut trip.bytes_in };
-    let mut watch = Watch::new(worker, active);
     let decision = decide(snapshot, exchange, &mut body, &worker.shared.world, &mut watch).await;
     trip.route = decision.route.map(|index| index.0 as usize);
     trip.seen = decision.seen;

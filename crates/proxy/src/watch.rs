@@ -3,30 +3,40 @@
 use std::time::Duration;
 
 use portcullis_core::policy::Placed;
+use portcullis_core::{Exchange, Problem};
 use portcullis_snapshot::{Observer, Outcome, Route};
+use portcullis_upstream::Pressure;
 
 use crate::gateway::Active;
+use crate::listener::Place;
+use crate::overload;
 use crate::worker::Worker;
 
 /// Watches one decision. The clock is read around policies for one request in 128 only.
 pub(crate) struct Watch<'a> {
     worker: &'a Worker,
     active: &'a Active,
+    pressure: Pressure,
     measured: bool,
     begun: Duration,
     route: usize,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(worker: &'a Worker, active: &'a Active) -> Self {
+    pub(crate) fn new(worker: &'a Worker, active: &'a Active, place: &Place) -> Self {
         let measured = worker.is_measured();
-        Self { worker, active, measured, begun: Duration::ZERO, route: usize::MAX }
+        let pressure = place.pressure();
+        Self { worker, active, pressure, measured, begun: Duration::ZERO, route: usize::MAX }
     }
 }
 
 impl Observer for Watch<'_> {
     fn routed(&mut self, route: Option<&Route>) {
         self.route = route.map_or(usize::MAX, |route| route.index as usize);
+    }
+
+    fn refuses(&mut self, route: &Route, exchange: &Exchange) -> Option<Problem> {
+        overload::refuses(self.worker, self.pressure, route, exchange)
     }
 
     fn before(&mut self, _: &Placed) {

@@ -34,6 +34,8 @@ pub struct Backend {
     pub idle_timeout: Duration,
     /// Requests under way, over all workers.
     pub requests_max: u32,
+    /// Whether fewer are enough is found out from how long answers take.
+    pub adaptive: bool,
     /// Open connections, over all workers.
     pub connections_max: u32,
     /// Idle connections to one endpoint, by worker.

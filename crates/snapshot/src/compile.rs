@@ -4,8 +4,8 @@
 //! every mistake reported at its place. A snapshot comes out whole or not at all.
 //!
 //! What a route inherits, nearest first: itself, its group, `defaults`.
-//! - `on`, `auth`, `body_max`, `bulkhead`, `upgrade`, `forward_credential` and each part of
-//!   `timeout` replace.
+//! - `on`, `auth`, `body_max`, `bulkhead`, `priority`, `upgrade`, `forward_credential` and each
+//!   part of `timeout` replace.
 //! - `require` and `limits` add up, unless limits say `replace` and why.
 //! - Policies that can only refuse (phases screen, authorise and validate) add up; of others by
 //!   the same name the nearest counts.

@@ -50,6 +50,11 @@ pub enum Outcome<'a> {
 pub trait Observer {
     fn routed(&mut self, _route: Option<&Route>) {}
 
+    /// Why the request is refused before anything else is done about it, if so.
+    fn refuses(&mut self, _route: &Route, _exchange: &Exchange) -> Option<Problem> {
+        None
+    }
+
     fn before(&mut self, _placed: &Placed) {}
 
     fn after(&mut self, _placed: &Placed, _outcome: Outcome<'_>, _waited: bool) {}
@@ -99,6 +104,9 @@ pub async fn decide<O: Observer>(
     observer.routed(Some(route));
     let mut seen = 0;
     let verdict = 'verdict: {
+        if let Some(problem) = observer.refuses(route, exchange) {
+            break 'verdict Verdict::Refuse(problem);
+        }
         let mut collected = None;
         for placed in &route.policies {
             if let BodyUse::Buffered { bytes_max } = placed.policy.request_body()

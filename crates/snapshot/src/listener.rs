@@ -28,6 +28,9 @@ pub struct Listener {
     pub certificate_header: Option<Arc<ClientCertificates>>,
     pub timeouts: ListenerTimeouts,
     pub limits: ListenerLimits,
+    /// How long a request may wait for its turn in the gateway before some are refused; `None`:
+    /// none ever are.
+    pub shed: Option<Duration>,
     /// Why credentials may cross it without TLS.
     pub clear_text: Option<String>,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use portcullis_config::RetryOn;
 use portcullis_core::auth::Authenticator;
 use portcullis_core::policy::{BodyUse, Placed, Policy};
-use portcullis_upstream::{Bounds, Bulkhead, Directory, Split};
+use portcullis_upstream::{Bounds, Bulkhead, Directory, Priority, Split};
 
 use crate::backend::Backend;
 use crate::listener::Listener;
@@ -92,6 +92,8 @@ pub struct Route {
     pub retry: Retry,
     /// How many of its requests may be under way at once; outlives reloads.
     pub bulkhead: Option<RouteBulkhead>,
+    /// Whose requests are refused first when the gateway has more to do than it can.
+    pub priority: Priority,
     /// Longest request body, in bytes.
     pub body_bytes_max: u64,
     /// The most that any policy wants to do with the bodies.

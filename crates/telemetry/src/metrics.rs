@@ -219,6 +219,19 @@ impl WorkerMetrics {
         self.shard().bounds[bound as usize].add(1);
     }
 
+    /// A request was refused for want of time; the number of its priority.
+    pub fn shed(&self, priority: usize) {
+        if let Some(count) = self.shard().shed.get(priority) {
+            count.add(1);
+        }
+    }
+
+    /// How far behind the worker is, and in thousandths how much it refuses therefore.
+    pub fn delayed(&self, delay: Duration, pressure: u32) {
+        self.shard().delay.set(u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
+        self.shard().pressure.set(u64::from(pressure));
+    }
+
     /// A request ended in a panic.
     pub fn panicked(&self) {
         self.shard().panics.add(1);

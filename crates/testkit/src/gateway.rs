@@ -42,7 +42,7 @@ const PING: &str = r#"
 groups:
   testkit:
     routes:
-      ping: { match: /testkit/ping, public: "tells how far a worker has got", respond: { status: 204 } }
+      ping: { match: /testkit/ping, public: "tells how far a worker has got", priority: critical, respond: { status: 204 } }
 "#;
 
 /// How a test's gateway is to be.

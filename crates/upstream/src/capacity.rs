@@ -6,8 +6,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::bulkhead::Bulkhead;
+use crate::gradient::{Adaptive, Sample};
 
 /// Counts what is in use against a limit given at each call, so that a reload may change the limit
 /// while permits are out. A lowered limit takes nothing back; it only grants no more until the
@@ -62,10 +64,26 @@ impl Drop for Permit {
 pub struct Capacity {
     /// Requests under way, against `requests_max`, and those that wait for their turn.
     pub requests: Arc<Bulkhead>,
+    /// How many of these there should be, where that is found out.
+    pub adaptive: Adaptive,
     /// Open connections, busy and idle, against `connections_max`.
     pub connections: Arc<Counter>,
     /// Requests waiting for a connection, against `pending_max`.
     pub pending: Arc<Counter>,
+}
+
+impl Capacity {
+    /// It is that of the snapshot that begins to serve, within so many requests.
+    pub fn adopt(&self, is_adaptive: bool, requests_max: u32) {
+        let ceiling = if is_adaptive { self.adaptive.limit(requests_max) } else { u32::MAX };
+        self.requests.set_ceiling(ceiling);
+    }
+
+    /// An answer is here, or was waited for in vain, where concurrency is adaptive.
+    pub fn answered(&self, took: Duration, now: Duration, requests_max: u32) {
+        let sample = Sample { took, in_flight: self.requests.used(), now };
+        self.requests.set_ceiling(self.adaptive.observe(sample, requests_max));
+    }
 }
 
 #[cfg(test)]

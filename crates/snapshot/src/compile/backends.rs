@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_config::{
-    Backend as Written, BackendTls as WrittenTls, Balance, Endpoint, EndpointUrl, Health, Named,
+    Backend as Written, BackendTls as WrittenTls, Balance, Concurrency, Endpoint, EndpointUrl,
+    Health, Named,
 };
 use portcullis_core::finding::Finding;
 use portcullis_upstream::budget::Terms;
@@ -109,6 +110,7 @@ impl Compiler<'_, '_> {
             connect_timeout: written.connect_timeout.0,
             idle_timeout: written.idle_timeout.0,
             requests_max,
+            adaptive: written.concurrency == Concurrency::Adaptive,
             connections_max: written.connections_max,
             idle_max: written.idle_max,
             pending_max: written.pending_max,

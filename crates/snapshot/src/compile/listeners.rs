@@ -115,6 +115,7 @@ impl Compiler<'_, '_> {
                     continuations_max: frames.continuations_max,
                 },
             },
+            shed: written.shed.0,
             clear_text: written.clear_text.as_ref().map(|reason| reason.0.clone()),
         };
         BuiltListener { listener, resource, span: named.span }

@@ -6,7 +6,7 @@ use portcullis_config::{
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::units::DurationOrOff;
-use portcullis_upstream::Split;
+use portcullis_upstream::{Priority, Split};
 
 use super::Compiler;
 use super::access::Guard;
@@ -120,6 +120,7 @@ impl<'a> Compiler<'a, '_> {
                 .and_then(|header| header.0.as_deref().map(Into::into)),
             retry: retry(&inherited),
             bulkhead: None,
+            priority: priority(&inherited),
             body_bytes_max: inherited
                 .nearest(|settings| settings.body_max)
                 .map_or(BODY_BYTES_MAX, |size| size.0),
@@ -240,6 +241,14 @@ fn timeouts(inherited: &Inherited<'_>) -> Timeouts {
         idle: part(all.idle),
         upgrade_idle: part(all.upgrade_idle),
         upgrade_lifetime: part(all.upgrade_lifetime),
+    }
+}
+
+fn priority(inherited: &Inherited<'_>) -> Priority {
+    match inherited.nearest(|settings| settings.priority) {
+        Some(portcullis_config::Priority::Critical) => Priority::Critical,
+        Some(portcullis_config::Priority::Sheddable) => Priority::Sheddable,
+        Some(portcullis_config::Priority::Default) | None => Priority::Default,
     }
 }
 

@@ -154,6 +154,12 @@ metrics! {
         "Deadlines that passed.";
     Bounds = Counter "portcullis_bounds" "" ["bound"]
         "Times that a limit of the gateway itself was hit.";
+    ShedRequests = Counter "portcullis_shed_requests" "" ["priority"]
+        "Requests refused because the gateway had more to do than it can.";
+    ShedPressure = Gauge "portcullis_shed_pressure" "" []
+        "Of the worker that refuses most: above 0 sheddable, above 1 default, above 2 critical ones.";
+    WorkerDelay = Gauge "portcullis_worker_delay_seconds" "seconds" []
+        "How long work waited for its turn lately, in the worker that is furthest behind.";
     Panics = Counter "portcullis_panics" "" []
         "Requests that ended in a panic.";
     Reloads = Counter "portcullis_reloads" "" ["result"]

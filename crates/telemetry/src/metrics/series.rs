@@ -142,6 +142,9 @@ labels! {
     }
 }
 
+/// Of routes, in the order of their numbers.
+pub(crate) const PRIORITIES: [&str; 3] = ["critical", "default", "sheddable"];
+
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 fn class(status: u16) -> usize {
@@ -381,6 +384,11 @@ pub struct WorkerShard {
     pub(crate) deadlines: [Count; DeadlineKind::ALL.len()],
     pub(crate) bounds: [Count; Bound::ALL.len()],
     pub(crate) panics: Count,
+    pub(crate) shed: [Count; PRIORITIES.len()],
+    /// Microseconds.
+    pub(crate) delay: Count,
+    /// Thousandths.
+    pub(crate) pressure: Count,
 }
 
 impl WorkerShard {
@@ -407,6 +415,17 @@ pub(crate) fn collect_workers(shards: &Sharded<WorkerShard>, out: &mut Expositio
         );
     }
     out.count(Metric::Panics, &[], shards.sum(|shard| &shard.panics));
+    for (at, priority) in PRIORITIES.iter().enumerate() {
+        out.count(Metric::ShedRequests, &[priority], shards.sum(|shard| &shard.shed[at]));
+    }
+    let most = |of: fn(&WorkerShard) -> &Count| shards.iter().map(|shard| of(shard).get()).max();
+    let pressure = most(|shard| &shard.pressure).unwrap_or_default();
+    out.gauge(Metric::ShedPressure, &[], pressure as f64 / 1e3);
+    out.gauge(
+        Metric::WorkerDelay,
+        &[],
+        most(|shard| &shard.delay).unwrap_or_default() as f64 / 1e6,
+    );
 }
 
 const fn micros(duration: Duration) -> u64 {

@@ -122,6 +122,11 @@ fn named_things_show_what_they_hold() {
         portcullis_pool_connections{backend="orders-v1",state="active"} 1
         portcullis_limit_decisions_total{limit="orders/0",decision="allowed"} 1
         portcullis_limit_decisions_total{limit="orders/0",decision="refused"} 1
+        portcullis_shed_requests_total{priority="critical"} 0
+        portcullis_shed_requests_total{priority="default"} 0
+        portcullis_shed_requests_total{priority="sheddable"} 0
+        portcullis_shed_pressure 0
+        portcullis_worker_delay_seconds 0
         portcullis_reloads_total{result="ok"} 1
         portcullis_reloads_total{result="failed"} 1
         portcullis_reload_last_success_timestamp_seconds 1.5
