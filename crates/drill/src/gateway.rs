@@ -172,7 +172,7 @@ impl Config {
             );
         }
         format!(
-            "listeners:\n  drill: {{ bind: \"unix:{}\" }}\n\
+            "listeners:\n  drill: {{ bind: \"unix:{}\", shed: off }}\n\
              defaults:\n  timeout: 8s\n  retry: {{ attempts: 3 }}\n\
              routes:\n  ready: {{ match: {READY}, public: \"a drill\", respond: {{ status: 200 }} }}\n\
              {routes}backends:\n{backends}access_log: \"off\"\n",
