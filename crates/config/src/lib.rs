@@ -11,6 +11,7 @@ mod deadline;
 mod discover;
 mod forms;
 mod group;
+mod health;
 mod hours;
 mod inline_test;
 mod listener;
@@ -28,16 +29,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod text;
+mod watching;
 mod yaml;
 
 pub use acceptance::Acceptance;
 pub use backend::{
-    Backend, BackendTls, Balance, Endpoint, HashKey, Health, Protocol, ProxyVersion, RetryBudget,
+    Backend, BackendTls, Balance, Endpoint, HashKey, Protocol, ProxyVersion, RetryBudget,
 };
 pub use bulkhead::{Bulkhead, Concurrency};
 pub use deadline::DeadlineHeader;
 pub use discover::{Discover, NameServer, endpoints};
 pub use forms::OneOrMany;
+pub use health::Health;
 pub use hours::{Days, Hours, Times, Zone};
 pub use inline_test::{Caller, Expect, InlineTest, TestCertificate, TestRequest};
 pub use listener::{
@@ -63,6 +66,7 @@ pub use text::{
     AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
     Name, Network, Reason, Reference, Statuses,
 };
+pub use watching::{Breaker, BreakerOf, Outliers, Switch};
 
 use portcullis_core::node::{Node, SourceSpan};
 

@@ -31,12 +31,12 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "days", check: |text| text.parse::<crate::hours::Days>().map(drop) },
     Format { name: "zone", check: |text| text.parse::<crate::hours::Zone>().map(drop) },
     Format { name: "time", check: |text| text.parse::<Time>().map(drop) },
-    Format { name: "health", check: |text| text.parse::<crate::backend::Health>().map(drop) },
     Format {
         name: "deadline-header",
         check: |text| text.parse::<crate::deadline::DeadlineHeader>().map(drop),
     },
     Format { name: "hedge", check: |text| text.parse::<crate::retry::Hedge>().map(drop) },
+    Format { name: "health", check: |text| text.parse::<crate::health::Health>().map(drop) },
     Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
     Format {
         name: "name-server",

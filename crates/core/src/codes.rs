@@ -67,6 +67,7 @@ codes! {
     BACKEND_UNAVAILABLE = 503 Backend "backend-unavailable" "No endpoint of the backend is available";
     BACKEND_BUSY = 503 Backend "backend-busy" "The backend has no room for another request";
     OVERLOADED = 503 Gateway "overloaded" "The gateway has more to do than it can";
+    BACKEND_CIRCUIT_OPEN = 503 Backend "backend-circuit-open" "Too many requests to the backend fail";
     KEYS_UNAVAILABLE = 503 Gateway "keys-unavailable" "Credentials cannot be checked right now";
     AUTHORIZER_UNAVAILABLE = 503 Gateway "authorizer-unavailable" "Permission cannot be checked right now";
     BACKEND_CREDENTIAL_UNAVAILABLE = 503 Gateway "backend-credential-unavailable" "The backend's credential cannot be had right now";

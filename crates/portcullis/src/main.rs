@@ -19,6 +19,7 @@ mod run;
 mod schema;
 mod token;
 mod view;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -102,7 +102,9 @@ impl portcullis_admin::View for View {
             if let Some(discovery) = &backend.discovery {
                 discovered(backend, discovery, now, &mut exposition);
             }
-            for member in backend.endpoints.load().balancer.members() {
+            let set = backend.endpoints.load();
+            crate::watched::expose(backend, &set.balancer, now, &mut exposition);
+            for member in set.balancer.members() {
                 let endpoint = &member.endpoint;
                 let labels = [name, endpoint.url()];
                 let up = f64::from(u8::from(endpoint.health() != Health::Down));

@@ -77,6 +77,9 @@ pub(crate) async fn finish<C: Client>(
     let mut status = slot.response.status.as_u16();
     if let Some(cut) = cut {
         client.abort();
+        if let (Cut::Backend(_), Some(endpoint)) = (&cut, &slot.trip.endpoint) {
+            endpoint.broke_off();
+        }
         let (code, reason) = match cut {
             Cut::Client(reason) => ("client-closed", reason),
             Cut::Backend(reason) => ("backend-closed", reason),
@@ -100,6 +103,10 @@ fn is_false_grant(slot: &Slot, source: &Source) -> bool {
 }
 
 /// Where the body of the answer comes from; its head is in the slot.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are the largest, and a box would be an allocation for each request"
+)]
 enum Source {
     Backend(Arrived),
     Bytes(Bytes),

@@ -17,11 +17,12 @@ use portcullis_core::policy::BodyUse;
 use portcullis_core::{BodyLength, Problem, RequestHead, Version, codes, websocket};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{Backend, Chosen, HostHeader, Route};
-use portcullis_upstream::{Algorithm, EndpointIndex, InFlight, Tried};
+use portcullis_upstream::{EndpointIndex, InFlight, Tried, Verdict};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::bulkhead::{self, Seats};
 use crate::certificate;
+use crate::circuit;
 use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
@@ -108,14 +109,13 @@ pub(crate) async fn forward<C: Client>(
             worker.metrics.deadline(Wait::Total.kind());
             return Err(refused(late(&backend.name)));
         }
-        let Some(mut index) = chosen.take().or_else(|| tries.pick(slot)) else {
-            return Err(refused(unavailable(slot)));
+        let Some((mut index, mut in_flight)) = tries.start(slot, chosen.take()) else {
+            return Err(refused(unavailable(slot, &tries)));
         };
         let to = set.at(index);
-        let mut endpoint = Arc::clone(to.endpoint);
+        let endpoint = Arc::clone(to.endpoint);
         slot.trip.endpoint = Some(Arc::clone(&endpoint));
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
-        let mut in_flight = endpoint.start_request();
         let deadline = Rc::clone(client.deadline());
         let wish = Wish { by: slot.trip.answer_by, ..wish };
         let mut leg = match dial::acquire(worker, &deadline, backend, to, wish).await {
@@ -129,9 +129,11 @@ pub(crate) async fn forward<C: Client>(
             Err(NoConnection::Failed(error)) => {
                 slot.exchange.now = worker.shared.world.clock().now();
                 endpoint.connect_failed(slot.exchange.now.mono);
+                let waited = slot.exchange.now.mono.saturating_sub(now);
+                circuit::tried(&tries, &mut in_flight, Verdict::Error, waited, now);
                 slot.trip.detail = format!("{}: {error}", endpoint.url());
                 if !tries.after_connect(slot, index) {
-                    return Err(refused(unavailable(slot)));
+                    return Err(refused(unavailable(slot, &tries)));
                 }
                 slot.trip.retries += 1;
                 continue;
@@ -155,8 +157,7 @@ pub(crate) async fn forward<C: Client>(
             // Few requests come here, and what they need is not to be in the way of the others.
             (heard, outcome) = Box::pin(race.run(client, slot, first)).await;
             Runner { leg, index, in_flight, since: now } = heard;
-            endpoint = Arc::clone(leg.endpoint());
-            slot.trip.endpoint = Some(Arc::clone(&endpoint));
+            slot.trip.endpoint = Some(Arc::clone(leg.endpoint()));
         }
         // To a client of extended CONNECT it would say that there is a WebSocket (RFC 8441 §5).
         if matches!(outcome, Ok(HeadKind::Final { .. }))
@@ -168,6 +169,10 @@ pub(crate) async fn forward<C: Client>(
         let waited = worker.shared.world.clock().mono().saturating_sub(now);
         if backend.adaptive && tells_of_load(&outcome, slot) {
             backend.capacity.answered(waited, now + waited, backend.requests_max);
+        }
+        let head = &slot.response;
+        if let Some(verdict) = circuit::verdict(&outcome, head, slot, route, &leg, now + waited) {
+            circuit::tried(&tries, &mut in_flight, verdict, waited, now);
         }
         if let Some(next) = tries.next(worker, client, slot, (&leg, index), &outcome, &upload) {
             let whole = outcome.is_ok() && upload.is_complete();
@@ -189,9 +194,6 @@ pub(crate) async fn forward<C: Client>(
             Err(failure) => return Err(explain(failure, &leg)),
         };
         slot.trip.waited(waited);
-        if set.balancer.algorithm() == Algorithm::Ewma {
-            endpoint.answered(waited, now + waited);
-        }
         if route.retry.hedge.is_some() {
             backend.tail.observe(waited);
         }
@@ -454,11 +456,14 @@ fn refused(problem: Problem) -> ClientError {
     ClientError::Refused(problem)
 }
 
-fn unavailable(slot: &mut Slot) -> Problem {
+fn unavailable(slot: &mut Slot, tries: &Tries<'_>) -> Problem {
     let detail = std::mem::take(&mut slot.trip.detail);
-    match detail.is_empty() {
-        true => Problem::new(codes::BACKEND_UNAVAILABLE).detail("no endpoint is in service"),
-        false => Problem::new(codes::BACKEND_UNREACHABLE).detail(detail),
+    if !detail.is_empty() {
+        return Problem::new(codes::BACKEND_UNREACHABLE).detail(detail);
+    }
+    match tries.set.balancer.opens_in(&tries.ask(slot)) {
+        Some(wait) => circuit::open("every endpoint's", wait),
+        None => Problem::new(codes::BACKEND_UNAVAILABLE).detail("no endpoint is in service"),
     }
 }
 

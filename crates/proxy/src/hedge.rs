@@ -12,11 +12,12 @@ use std::time::Duration;
 use http::Method;
 use portcullis_core::ResponseHead;
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
-use portcullis_snapshot::{Backend, Hedge};
+use portcullis_snapshot::Hedge;
 use portcullis_telemetry::metrics::BackendSeries;
-use portcullis_upstream::{Algorithm, EndpointIndex, InFlight};
+use portcullis_upstream::{EndpointIndex, InFlight, Verdict};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
+use crate::circuit;
 use crate::client::Client;
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
@@ -71,7 +72,7 @@ impl Race<'_, '_> {
     ) -> (Runner, End) {
         let (worker, backend) = (self.worker, self.tries.backend);
         self.bound(client, slot);
-        let Some(index) = self.choose(slot, first.index) else {
+        let Some((index, mut in_flight)) = self.choose(slot, first.index) else {
             let end = wait(worker, client, slot, &mut first.leg).await;
             return (first, end);
         };
@@ -80,7 +81,6 @@ impl Race<'_, '_> {
         let endpoint = Arc::clone(to.endpoint);
         self.series.attempt(worker.metrics.id(), true);
         self.series.hedged(worker.metrics.id());
-        let in_flight = endpoint.start_request();
         let deadline = worker.deadlines.add();
         let mut dialling = Box::pin(dial::acquire(worker, &deadline, backend, to, self.wish));
         let mut leg = None;
@@ -105,7 +105,10 @@ impl Race<'_, '_> {
                     Ok(made) => leg = Some(self.send(slot, made, index)),
                     Err(reason) => {
                         if let NoConnection::Failed(_) = reason {
-                            endpoint.connect_failed(worker.shared.world.clock().mono());
+                            let now = worker.shared.world.clock().mono();
+                            endpoint.connect_failed(now);
+                            let took = now.saturating_sub(since);
+                            circuit::tried(self.tries, &mut in_flight, Verdict::Error, took, since);
                         }
                         other_end = Some(Err(Failure::Slow));
                     }
@@ -145,13 +148,15 @@ impl Race<'_, '_> {
         .await;
         drop(dialling);
         match leg {
-            Some(leg) if second_heard => {
-                let second = Runner { leg, index, in_flight, since };
-                std::mem::swap(&mut slot.response, &mut other);
-                self.lost(first);
-                return (second, other_end.unwrap_or(Err(Failure::Timeout)));
+            Some(leg) => {
+                let mut second = Runner { leg, index, in_flight, since };
+                if second_heard {
+                    std::mem::swap(&mut slot.response, &mut other);
+                    (first, second) = (second, first);
+                    (end, other_end) = (other_end, end);
+                }
+                self.lost(slot, second, other_end.as_ref(), &other);
             }
-            Some(leg) => discard(worker, leg, false, backend),
             // A connection that was being made leaves room for whoever waits for some.
             None => worker.pool.wake_one(Line::of(backend)),
         }
@@ -170,16 +175,25 @@ impl Race<'_, '_> {
     }
 
     /// Another endpoint, if there is one and the budget allows it.
-    fn choose(&mut self, slot: &mut Slot, first: EndpointIndex) -> Option<EndpointIndex> {
+    fn choose(
+        &mut self,
+        slot: &mut Slot,
+        first: EndpointIndex,
+    ) -> Option<(EndpointIndex, InFlight)> {
         slot.exchange.now = self.worker.shared.world.clock().now();
         if !self.tries.tried.insert(first) {
             return None;
         }
         let index = self.tries.pick(slot)?;
-        let allowed = self.tries.backend.budget.take(slot.exchange.now.mono);
-        let chosen = allowed && self.tries.tried.insert(index);
-        slot.trip.retries += u32::from(chosen);
-        chosen.then_some(index)
+        if !self.tries.backend.budget.take(slot.exchange.now.mono) {
+            return None;
+        }
+        let (index, in_flight) = self.tries.start(slot, Some(index))?;
+        if !self.tries.tried.insert(index) {
+            return None;
+        }
+        slot.trip.retries += 1;
+        Some((index, in_flight))
     }
 
     fn send(&self, slot: &mut Slot, mut leg: Leg, index: EndpointIndex) -> Leg {
@@ -198,16 +212,20 @@ impl Race<'_, '_> {
         leg
     }
 
-    /// What is known of one that was given up: that it takes at least so long.
-    fn lost(&self, runner: Runner) {
-        let backend: &Backend = self.tries.backend;
+    /// Ends with the one that is not heard. If it has ended by itself that counts as any other end;
+    /// of one that was given up it is known that it takes at least so long.
+    fn lost(&self, slot: &Slot, runner: Runner, end: Option<&End>, head: &ResponseHead) {
+        let Tries { backend, route, set, .. } = *self.tries;
         let now = self.worker.shared.world.clock().mono();
-        let waited = now.saturating_sub(runner.since);
-        backend.tail.observe(waited);
-        if self.tries.set.balancer.algorithm() == Algorithm::Ewma {
-            runner.leg.endpoint().answered(waited, now);
+        let Runner { leg, mut in_flight, since, .. } = runner;
+        let waited = now.saturating_sub(since);
+        let verdict = end.and_then(|end| circuit::verdict(end, head, slot, route, &leg, now));
+        match verdict {
+            Some(verdict) => circuit::tried(self.tries, &mut in_flight, verdict, waited, since),
+            None => set.balancer.given_up(&in_flight, waited, now),
         }
-        discard(self.worker, runner.leg, false, backend);
+        backend.tail.observe(waited);
+        discard(self.worker, leg, false, backend);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use portcullis_core::{ResponseHead, Span};
 use portcullis_snapshot::{Backend, EndpointSet, RetryOn, Route};
-use portcullis_upstream::{Ask, EndpointIndex, Tried, backoff};
+use portcullis_upstream::{Ask, EndpointIndex, InFlight, Tried, backoff};
 
 use crate::backend::{HeadFailure, HeadKind, Leg};
 use crate::client::{Client, ClientError};
@@ -57,10 +57,27 @@ pub(crate) struct Next {
 }
 
 impl Tries<'_> {
-    pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {
+    pub(crate) fn ask(&self, slot: &Slot) -> Ask {
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        let ask = Ask { now: slot.exchange.now.mono, random, key: self.key };
-        self.set.balancer.pick(ask, &self.tried)
+        Ask { now: slot.exchange.now.mono, random, key: self.key, subset: None }
+    }
+
+    pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {
+        self.set.balancer.pick(self.ask(slot), &self.tried)
+    }
+
+    /// Begins a try, at the endpoint that was chosen if that still takes one.
+    pub(crate) fn start(
+        &self,
+        slot: &Slot,
+        chosen: Option<EndpointIndex>,
+    ) -> Option<(EndpointIndex, InFlight)> {
+        let (balancer, ask) = (&self.set.balancer, self.ask(slot));
+        let begun = chosen.and_then(|index| {
+            let in_flight = balancer.endpoint(index).start(ask.now)?;
+            Some((index, in_flight))
+        });
+        begun.or_else(|| balancer.start(ask, &self.tried))
     }
 
     /// Whether one more is within what the route allows.
@@ -108,6 +125,7 @@ impl Tries<'_> {
                 Next { endpoint: Some(self.pick(slot)?), wait }
             }
         };
+        // What was picked is claimed only when the next try starts.
         self.backend.budget.take(now).then_some(next)
     }
 

@@ -17,6 +17,7 @@ use portcullis_snapshot::{RequestBody, Verdict, decide};
 
 use crate::bounds;
 use crate::certificate;
+use crate::circuit;
 use crate::client::{Client, ClientError};
 use crate::deadline::Wait;
 use crate::finish::finish;
@@ -121,7 +122,13 @@ async fn answer<C: Client>(
     if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
         client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
     }
-    forward(worker, active, client, slot, route, backend).await.map(Answer::Backend)
+    let entered = circuit::enter(backend, slot)?;
+    let arrived = forward(worker, active, client, slot, route, backend).await;
+    if let Some(entered) = entered {
+        let ceiling = client.deadline().ceiling();
+        entered.ended(&arrived, slot, route, ceiling, worker.shared.world.clock().mono());
+    }
+    arrived.map(Answer::Backend)
 }
 
 /// The only place where a problem becomes an answer.

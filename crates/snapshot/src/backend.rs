@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Known};
-use portcullis_upstream::{Budget, Capacity, HealthSettings, Tail};
+use portcullis_upstream::{Breaker, Budget, Capacity, HealthSettings, Tail, breaker};
 
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
@@ -23,6 +23,8 @@ pub struct Backend {
     pub budget: Arc<Budget>,
     /// How long its slow answers take, of the routes that ask; outlives reloads.
     pub tail: Arc<Tail>,
+    /// That of the whole backend, which outlives reloads; each endpoint may have one besides.
+    pub breaker: Option<BackendBreaker>,
     pub health: Option<HealthProbe>,
     /// What the balancer goes by, where it hashes.
     pub hash: Option<HashKey>,
@@ -164,6 +166,13 @@ pub struct BackendTls {
     pub trust: u64,
     /// Why nothing is verified, if so.
     pub unverified: Option<String>,
+}
+
+/// The circuit breaker of a whole backend.
+#[derive(Clone, Debug)]
+pub struct BackendBreaker {
+    pub terms: breaker::Terms,
+    pub state: Arc<Breaker>,
 }
 
 /// An active health check.

@@ -27,6 +27,7 @@ mod routes;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod watching;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

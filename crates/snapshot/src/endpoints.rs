@@ -10,8 +10,8 @@ use arc_swap::{ArcSwap, Guard};
 use portcullis_config::EndpointUrl;
 use portcullis_upstream::balancer::ENDPOINTS_MAX;
 use portcullis_upstream::{
-    Algorithm, Balancer, Directory, Endpoint, EndpointIndex, EndpointsTooMany, HealthSettings,
-    Listed, Member,
+    Balancer, Directory, Endpoint, EndpointIndex, EndpointsTooMany, HealthSettings, Listed, Member,
+    Settings,
 };
 use rustls::pki_types::ServerName;
 
@@ -51,8 +51,8 @@ impl EndpointSet {
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub backend: Arc<str>,
-    pub algorithm: Algorithm,
-    pub slow_start: Duration,
+    /// How they are chosen and watched.
+    pub settings: Settings,
     /// What is spoken where the URL leaves it open.
     pub protocol: Protocol,
     pub proxy_protocol: Option<ProxyVersion>,
@@ -114,12 +114,11 @@ impl Shape {
             let trust = self.trust.filter(|_| address.https).unwrap_or_default();
             let spoken = format!("{:?} {:?} {trust:x}", address.protocol, self.proxy_protocol);
             let endpoint = directory.endpoint(&self.backend, &address.url, &spoken);
-            members.push(Member { endpoint, weight: one.share() });
+            members.push(Member { endpoint, weight: one.share(), place: one.place() });
             addresses.push(address);
         }
-        let balancer = Balancer::new(self.algorithm, members)
-            .map_err(|error| unfit("", error.to_string()))?
-            .slow_start(self.slow_start);
+        let balancer = Balancer::new(self.settings.clone(), members)
+            .map_err(|error| unfit("", error.to_string()))?;
         Ok(EndpointSet { balancer, addresses, listed })
     }
 
@@ -215,8 +214,8 @@ impl Endpoints {
     }
 
     fn begin(&self, set: &EndpointSet, later: bool, now: Duration) {
+        set.balancer.adopt(later, now);
         for member in set.balancer.members() {
-            member.endpoint.adopt(later, now);
             member.endpoint.adopt_health(self.shape.health.as_ref(), now);
         }
     }

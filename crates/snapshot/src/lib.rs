@@ -24,8 +24,8 @@ pub mod unverified;
 mod version;
 
 pub use backend::{
-    Backend, BackendTls, EndpointAddress, HealthProbe, HealthQuestion, HostHeader, Protocol,
-    ProxyVersion,
+    Backend, BackendBreaker, BackendTls, EndpointAddress, HealthProbe, HealthQuestion, HostHeader,
+    Protocol, ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
 pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns};

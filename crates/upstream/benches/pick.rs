@@ -9,7 +9,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::{
-    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Member, Outcome, Split, Tried,
+    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Member, Outcome, Settings, Split, Tried,
 };
 
 const NOW: Duration = Duration::from_secs(1);
@@ -22,9 +22,10 @@ fn balancer(algorithm: Algorithm, down: usize) -> Balancer {
             endpoint.adopt_health(Some(&settings), NOW);
             endpoint.check_ended(&settings, Outcome::Fail, NOW);
         }
-        Member { endpoint, weight: 100 }
+        Member { endpoint, weight: 100, place: None }
     };
-    Balancer::new(algorithm, (0..8).map(member).collect()).unwrap()
+    let chosen = Settings { algorithm, ..Settings::default() };
+    Balancer::new(chosen, (0..8).map(member).collect()).unwrap()
 }
 
 fn pick(c: &mut Criterion) {
@@ -37,7 +38,7 @@ fn pick(c: &mut Criterion) {
             c.bench_function(&format!("{name}_{down}_down"), |b| {
                 b.iter(|| {
                     let index = balancer
-                        .pick(Ask { now: NOW, random: mix.next(), key: None }, &Tried::NONE)
+                        .pick(Ask { now: NOW, random: mix.next(), ..Ask::default() }, &Tried::NONE)
                         .unwrap();
                     let flying = balancer.endpoint(index).start_request();
                     black_box(&flying);

@@ -1,25 +1,33 @@
 //! Choosing the endpoint for one request.
 //!
 //! What a request may be given, best first; a level is used when it leaves at least half of the
-//! endpoints in service (the panic threshold: so many failing at once says more about the checks,
-//! or about the load that would fall on the rest) and one of them has not been tried:
-//! 1. healthy, and no connection failed a moment ago;
+//! endpoints in service (or what the panic threshold says: so many failing at once says more about
+//! the checks, or about the load that would fall on the rest) and one of them has not been tried:
+//! 1. healthy, no connection failed a moment ago, and no outlier;
 //! 2. healthy;
 //! 3. all that are in service.
 //!
-//! Weight 0 and an operator's drain or disable take an endpoint out of service; such a one is
-//! never given. So there is an answer as long as anything in service has not been tried.
+//! Weight 0, an operator's drain or disable and an open breaker take an endpoint out of service;
+//! such a one is never given. So there is an answer as long as anything in service has not been
+//! tried.
+//!
+//! A request that keeps to a subset or a zone goes through a balancer of its own over the same
+//! members, in which those outside have the weight 0.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::endpoint::{Endpoint, Rank};
+use crate::breaker;
+use crate::endpoint::{Endpoint, InFlight, Rank};
 use crate::maglev::Maglev;
 use crate::mix::{Mix, scale};
+use crate::outlier;
 use crate::schedule;
+use crate::subset::{Labels, Place, Subset};
 use crate::tried::Tried;
+use crate::zone::{self, Zones};
 
 /// Endpoints of one backend.
 pub const ENDPOINTS_MAX: usize = 4_096;
@@ -48,6 +56,8 @@ pub struct Ask {
     pub random: u64,
     /// A hash of what [`Algorithm::Hash`] goes by.
     pub key: Option<u64>,
+    /// `None`: any endpoint will do.
+    pub subset: Option<Subset>,
 }
 
 /// An endpoint and its weight in one backend; weight 0 takes no requests.
@@ -55,6 +65,40 @@ pub struct Ask {
 pub struct Member {
     pub endpoint: Arc<Endpoint>,
     pub weight: u32,
+    /// `None`: in no zone and without labels.
+    pub place: Option<Arc<Place>>,
+}
+
+/// How the endpoints of a backend are chosen and watched.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub algorithm: Algorithm,
+    /// An endpoint that is new, or back, gets its share only after this time.
+    pub slow_start: Duration,
+    /// Below so many of a hundred endpoints in service a level is not used; 0 for never.
+    pub panic_threshold: u32,
+    /// `None`: zones mean nothing.
+    pub zone: Option<zone::Terms>,
+    /// The subsets that requests may keep to.
+    pub subsets: Vec<Labels>,
+    /// `None`: nobody is ejected.
+    pub outliers: Option<outlier::Terms>,
+    /// Of each endpoint.
+    pub breaker: Option<breaker::Terms>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::default(),
+            slow_start: Duration::ZERO,
+            panic_threshold: 50,
+            zone: None,
+            subsets: Vec::new(),
+            outliers: None,
+            breaker: None,
+        }
+    }
 }
 
 /// Which member of its [`Balancer`].
@@ -83,7 +127,7 @@ impl std::error::Error for EndpointsTooMany {}
 /// The endpoints of one backend in one snapshot, and whose turn it is.
 #[derive(Debug)]
 pub struct Balancer {
-    algorithm: Algorithm,
+    settings: Settings,
     members: Box<[Member]>,
     /// Members in proportion to their weights; empty when all weights are 0.
     turns: Box<[u16]>,
@@ -91,11 +135,19 @@ pub struct Balancer {
     weighted: u32,
     /// Only for [`Algorithm::Hash`].
     keys: Option<Maglev>,
-    /// An endpoint that is new, or back, gets its share only after this time.
-    slow_start: Duration,
     cursor: Cursor,
     /// Turns of endpoints that could not take them, handed to the others.
     spilled: Cursor,
+    /// `None` for most, whose endpoints are all one.
+    parts: Option<Box<Parts>>,
+}
+
+/// The same members in parts.
+#[derive(Debug)]
+struct Parts {
+    zones: Option<Zones>,
+    /// By [`Subset::number`].
+    subsets: Box<[Balancer]>,
 }
 
 /// A cache line of its own, since every worker writes it.
@@ -115,30 +167,49 @@ struct Level {
 impl Balancer {
     /// # Errors
     /// When there are more than [`ENDPOINTS_MAX`] members.
-    pub fn new(algorithm: Algorithm, members: Vec<Member>) -> Result<Self, EndpointsTooMany> {
+    pub fn new(settings: Settings, members: Vec<Member>) -> Result<Self, EndpointsTooMany> {
         if members.len() > ENDPOINTS_MAX {
             return Err(EndpointsTooMany(members.len()));
         }
+        let zones = settings.zone.as_ref().and_then(|zone| Zones::of(&settings, zone, &members));
+        let of_subset = |labels: &Labels| {
+            let inside = |place: &Place| place.has(labels);
+            let members = part(&members, |place| place.is_some_and(inside));
+            let settings = Settings { subsets: Vec::new(), ..settings.clone() };
+            let zones =
+                settings.zone.as_ref().and_then(|zone| Zones::of(&settings, zone, &members));
+            Self::whole(settings, members, zones, Box::default())
+        };
+        let subsets = settings.subsets.iter().map(of_subset).collect();
+        Ok(Self::whole(settings, members, zones, subsets))
+    }
+
+    fn whole(
+        settings: Settings,
+        members: Vec<Member>,
+        zones: Option<Zones>,
+        subsets: Box<[Self]>,
+    ) -> Self {
         let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        let keys = (algorithm == Algorithm::Hash).then(|| {
+        let keys = (settings.algorithm == Algorithm::Hash).then(|| {
             Maglev::new(members.iter().map(|member| (member.endpoint.url(), member.weight)))
         });
-        let weighted = weights.iter().filter(|weight| **weight > 0).count() as u32;
-        Ok(Self {
-            algorithm,
+        let parts = zones.is_some() || !subsets.is_empty();
+        Self {
+            settings,
             turns: schedule::turns(&weights),
-            weighted,
+            weighted: weights.iter().filter(|weight| **weight > 0).count() as u32,
             keys,
-            slow_start: Duration::ZERO,
             members: members.into(),
             cursor: Cursor::default(),
             spilled: Cursor::default(),
-        })
+            parts: parts.then(|| Box::new(Parts { zones, subsets })),
+        }
     }
 
     #[must_use]
-    pub fn algorithm(&self) -> Algorithm {
-        self.algorithm
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     #[must_use]
@@ -151,34 +222,103 @@ impl Balancer {
         &self.members[index.get()].endpoint
     }
 
-    /// The same, whose new endpoints start slowly.
-    #[must_use]
-    pub fn slow_start(self, slow_start: Duration) -> Self {
-        Self { slow_start, ..self }
-    }
-
     /// The endpoint for the next attempt, never one in `tried`. `None`: nothing in service is left
     /// to try.
     ///
-    /// The endpoint counts the request only from [`Endpoint::start_request`] on.
+    /// A choice and no more: the request begins with [`Self::start`] or [`Endpoint::start`].
     #[must_use]
     pub fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
-        let Ask { now, mut random, key } = ask;
-        // Another worker may take an endpoint's one trial between the choice and the claim. Then
-        // it ranks lower, and the next choice sees that.
-        for _ in 0..4 {
-            let index = match (self.algorithm, &self.keys, key) {
-                (Algorithm::RoundRobin, ..) => self.in_turn(now, tried)?,
-                (Algorithm::Hash, Some(keys), Some(key)) => self.by_key(keys, key, now, tried)?,
-                _ => self.of_two(now, random, tried)?,
-            };
-            let endpoint = self.endpoint(index);
-            if endpoint.rank(now) != Rank::Good || endpoint.claim(now) {
-                return Some(index);
-            }
-            random = Mix::new(random).next();
+        match &self.parts {
+            None => self.pick_of_all(ask, tried),
+            Some(parts) => self.pick_of_parts(parts, ask, tried),
         }
-        self.in_turn(now, tried)
+    }
+
+    /// Picks and begins in one.
+    #[must_use]
+    pub fn start(&self, ask: Ask, tried: &Tried) -> Option<(EndpointIndex, InFlight)> {
+        let mut ask = ask;
+        // Another worker may claim an endpoint's one trial, or the last probe of its breaker,
+        // between the choice and the claim. Then it ranks lower, and the next choice sees that.
+        for _ in 0..4 {
+            let index = self.pick(ask, tried)?;
+            if let Some(in_flight) = self.endpoint(index).start(ask.now) {
+                return Some((index, in_flight));
+            }
+            ask.random = Mix::new(ask.random).next();
+        }
+        let (part, _) = self.part_of(&ask);
+        part.candidates()
+            .filter(|(index, member)| {
+                !tried.contains(*index) && member.endpoint.rank(ask.now) < Rank::Broken
+            })
+            .find_map(|(index, member)| Some((index, member.endpoint.start(ask.now)?)))
+    }
+
+    /// Those that a request may be given, and whether it is a subset of them.
+    fn part_of(&self, ask: &Ask) -> (&Self, bool) {
+        let parts = self.parts.as_ref();
+        let (Some(parts), Some(Subset { number, or_any })) = (parts, ask.subset) else {
+            return (self, false);
+        };
+        match parts.subsets.get(usize::from(number)) {
+            Some(subset) if !or_any || subset.well(ask.now).0 > 0 => (subset, true),
+            _ => (self, false),
+        }
+    }
+
+    fn pick_of_parts(&self, parts: &Parts, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        if let (part, true) = self.part_of(&ask) {
+            return part.pick(Ask { subset: None, ..ask }, tried);
+        }
+        let zones = parts.zones.as_ref().filter(|_| !self.is_panicking(ask.now));
+        let within = zones.and_then(|zones| zones.pick(ask, tried));
+        within.or_else(|| self.pick_of_all(ask, tried))
+    }
+
+    fn pick_of_all(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        let Ask { now, random, key, .. } = ask;
+        match (self.settings.algorithm, &self.keys, key) {
+            (Algorithm::RoundRobin, ..) => self.in_turn(now, tried),
+            (Algorithm::Hash, Some(keys), Some(key)) => self.by_key(keys, key, now, tried),
+            _ => self.of_two(now, random, tried),
+        }
+    }
+
+    /// Weights of what is well, and of all members.
+    pub(crate) fn well(&self, now: Duration) -> (u64, u64) {
+        let mut sums = (0, 0);
+        for (_, member) in self.candidates() {
+            let weight = u64::from(member.weight);
+            sums.1 += weight;
+            if member.endpoint.is_well(now) {
+                sums.0 += weight;
+            }
+        }
+        sums
+    }
+
+    /// So few endpoints are healthy that those that are not get requests too.
+    #[must_use]
+    pub fn is_panicking(&self, now: Duration) -> bool {
+        self.level(now, &Tried::NONE).is_some_and(|level| level.worst == Rank::Down)
+    }
+
+    /// Of a hundred requests, how many the gateway's own zone gets; `None` where zones mean
+    /// nothing.
+    #[must_use]
+    pub fn own_zone_share(&self, now: Duration) -> Option<f64> {
+        let zones = self.parts.as_ref()?.zones.as_ref()?;
+        Some(zones.share(now) as f64 / 100.0)
+    }
+
+    /// When one of the open breakers of those it may be given lets a request through; `None` if
+    /// none is open.
+    #[must_use]
+    pub fn opens_in(&self, ask: &Ask) -> Option<Duration> {
+        let (part, _) = self.part_of(ask);
+        let broken = part.candidates().filter(|(_, m)| m.endpoint.rank(ask.now) == Rank::Broken);
+        broken.map(|(_, member)| member.endpoint.breaker().opens_in(ask.now)).min()
     }
 
     /// The first in the key's order that may be given and is not overloaded.
@@ -287,7 +427,7 @@ impl Balancer {
         now: Duration,
     ) -> EndpointIndex {
         let (a, b) = (&self.members[first.get()], &self.members[second.get()]);
-        if self.algorithm == Algorithm::Ewma {
+        if self.settings.algorithm == Algorithm::Ewma {
             let cost_a = a.endpoint.cost(now) * f64::from(b.weight);
             let cost_b = b.endpoint.cost(now) * f64::from(a.weight);
             return if cost_b < cost_a { second } else { first };
@@ -311,7 +451,7 @@ impl Balancer {
         if !self.is_good(index, now, tried) {
             return false;
         }
-        let share = self.endpoint(index).share(self.slow_start, now);
+        let share = self.endpoint(index).share(self.settings.slow_start, now);
         share >= 1.0 || (chance as f64) < share * u64::MAX as f64
     }
 
@@ -322,7 +462,7 @@ impl Balancer {
         let mut weight = [0_u64; 3];
         for (index, member) in self.candidates() {
             let rank = member.endpoint.rank(now);
-            if rank == Rank::Out {
+            if rank >= Rank::Broken {
                 continue;
             }
             count[rank as usize] += 1;
@@ -336,7 +476,7 @@ impl Balancer {
         for rank in [Rank::Good, Rank::Aside, Rank::Down] {
             usable += count[rank as usize];
             sum += weight[rank as usize];
-            if usable * 2 >= in_service && sum > 0 {
+            if usable * 100 >= in_service * self.settings.panic_threshold.min(100) && sum > 0 {
                 return Some(Level { worst: rank, weight: sum });
             }
         }
@@ -370,12 +510,21 @@ impl Balancer {
         last
     }
 
-    fn candidates(&self) -> impl Iterator<Item = (EndpointIndex, &Member)> {
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = (EndpointIndex, &Member)> {
         let numbered = self.members.iter().enumerate();
         numbered
             .filter(|(_, member)| member.weight > 0)
             .map(|(index, member)| (EndpointIndex(index as u16), member))
     }
+}
+
+/// The members, with no weight for those outside.
+pub(crate) fn part(members: &[Member], inside: impl Fn(Option<&Place>) -> bool) -> Vec<Member> {
+    let weight = |member: &Member| match inside(member.place.as_deref()) {
+        true => member.weight,
+        false => 0,
+    };
+    members.iter().map(|member| Member { weight: weight(member), ..member.clone() }).collect()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What outlives a reload: endpoints, capacities and retry budgets by name.
+//! What outlives a reload: endpoints, capacities, retry budgets and breakers by name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use crate::breaker::Breaker;
 use crate::budget::{Budget, Terms};
 use crate::capacity::Capacity;
 use crate::endpoint::Endpoint;
@@ -25,6 +26,7 @@ struct Known {
     capacity: Weak<Capacity>,
     budget: Weak<Budget>,
     tail: Weak<Tail>,
+    breaker: Weak<Breaker>,
     endpoints: HashMap<Box<str>, Weak<Endpoint>>,
 }
 
@@ -85,6 +87,18 @@ impl Directory {
         })
     }
 
+    /// The breaker of the whole backend, in whatever state it is.
+    #[must_use]
+    pub fn breaker(&self, backend: &str) -> Arc<Breaker> {
+        self.with(backend, |known| {
+            known.breaker.upgrade().unwrap_or_else(|| {
+                let made = Arc::new(Breaker::default());
+                known.breaker = Arc::downgrade(&made);
+                made
+            })
+        })
+    }
+
     /// Forgets the names of what no snapshot uses any more. To be called after a swap.
     pub fn prune(&self) {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,6 +146,8 @@ mod tests {
         assert!(Arc::ptr_eq(&tail, &directory.tail("orders")));
         let other = directory.budget("orders", Terms { percent: 5, ..Terms::default() });
         assert!(!Arc::ptr_eq(&budget, &other));
+        let breaker = directory.breaker("orders");
+        assert!(Arc::ptr_eq(&breaker, &directory.breaker("orders")));
     }
 
     #[test]

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::breaker::{self, Breaker, Pass};
 use crate::health::{Check, Health, HealthSettings, Outcome, Transition};
 use crate::latency::Latency;
+use crate::outlier::{Judged, Reason};
 use crate::passive::{Aside, Standing};
+use crate::verdict::{Counts, Record, Verdict};
 
 /// What an operator has said about an endpoint at run time. It outlives reloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,18 @@ pub enum Service {
     Disabled,
 }
 
+/// What is held against an endpoint, as one word that is 0 for most: the operator's word in the
+/// lowest two bits, and these.
+mod flag {
+    pub(super) const SERVICE: u8 = 0b11;
+    /// Its checks say that it is down.
+    pub(super) const DOWN: u8 = 1 << 2;
+    /// It is an outlier.
+    pub(super) const EJECTED: u8 = 1 << 3;
+    /// Its breaker is not closed.
+    pub(super) const BROKEN: u8 = 1 << 4;
+}
+
 /// The shared state of one endpoint. It lives as long as any snapshot names it (see
 /// [`crate::Directory`]), so a reload forgets nothing.
 // A cache line of its own: workers write `in_flight` of different endpoints all the time.
@@ -27,9 +42,9 @@ pub enum Service {
 pub struct Endpoint {
     in_flight: AtomicU32,
     requests: AtomicU64,
-    usable: AtomicBool,
-    service: AtomicU8,
+    flags: AtomicU8,
     aside: Aside,
+    record: Record,
     connect_failures: AtomicU64,
     transitions: AtomicU64,
     latency: Latency,
@@ -40,30 +55,35 @@ pub struct Endpoint {
     proven: AtomicBool,
     url: Box<str>,
     check: Mutex<Check>,
+    judged: Mutex<Judged>,
+    ejections: [AtomicU64; Reason::ALL.len()],
+    breaker: Breaker,
 }
 
 /// How willingly the balancer uses an endpoint; smaller is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     Good,
-    /// Healthy by its checks, but a connection failed a moment ago.
+    /// Healthy by its checks, but a connection failed a moment ago, or it is an outlier.
     Aside,
     /// Its checks say it is down.
     Down,
+    /// Its breaker lets nothing through: from here on it is not given whatever happens.
+    Broken,
     /// The operator has taken it out of service.
     Out,
 }
 
 impl Endpoint {
-    /// `seed` only varies the times of health checks.
+    /// `seed` only varies the times of health checks and of ejections.
     #[must_use]
     pub fn new(url: &str, seed: u64) -> Self {
         Self {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
-            usable: AtomicBool::new(true),
-            service: AtomicU8::new(Service::Active as u8),
+            flags: AtomicU8::new(Service::Active as u8),
             aside: Aside::default(),
+            record: Record::default(),
             connect_failures: AtomicU64::new(0),
             transitions: AtomicU64::new(0),
             latency: Latency::default(),
@@ -72,6 +92,9 @@ impl Endpoint {
             proven: AtomicBool::new(false),
             url: url.into(),
             check: Mutex::new(Check::new(seed)),
+            judged: Mutex::new(Judged::new(!seed)),
+            ejections: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+            breaker: Breaker::default(),
         }
     }
 
@@ -81,12 +104,29 @@ impl Endpoint {
         &self.url
     }
 
-    /// Counts one request until the guard is dropped, also when the request is abandoned.
+    /// Counts one request until the guard is dropped, also when the request is abandoned. Where
+    /// only some may try it (its time aside has just passed, or its breaker is half-open) this
+    /// claims the right to; `None` when others have it.
+    #[must_use]
+    pub fn start(self: &Arc<Self>, now: Duration) -> Option<InFlight> {
+        let mut pass = None;
+        if self.aside.standing(now) == Standing::TrialDue && !self.aside.claim_trial(now) {
+            return None;
+        }
+        if self.flags.load(Relaxed) & flag::BROKEN != 0 {
+            pass = Some(self.breaker.enter(now).ok()?);
+        }
+        let mut in_flight = self.start_request();
+        in_flight.pass = pass;
+        Some(in_flight)
+    }
+
+    /// The same whatever is held against it.
     #[must_use]
     pub fn start_request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
         self.requests.fetch_add(1, Relaxed);
-        InFlight { endpoint: Arc::clone(self) }
+        InFlight { endpoint: Arc::clone(self), pass: None }
     }
 
     /// Requests under way, over all workers.
@@ -139,7 +179,7 @@ impl Endpoint {
 
     #[must_use]
     pub fn service(&self) -> Service {
-        match self.service.load(Relaxed) {
+        match self.flags.load(Relaxed) & flag::SERVICE {
             1 => Service::Draining,
             2 => Service::Disabled,
             _ => Service::Active,
@@ -147,12 +187,79 @@ impl Endpoint {
     }
 
     pub fn set_service(&self, service: Service) {
-        self.service.store(service as u8, Relaxed);
+        let set = |flags| Some(flags & !flag::SERVICE | service as u8);
+        _ = self.flags.fetch_update(Relaxed, Relaxed, set);
+    }
+
+    fn set_flag(&self, flag: u8, set: bool) {
+        match set {
+            true => self.flags.fetch_or(flag, Relaxed),
+            false => self.flags.fetch_and(!flag, Relaxed),
+        };
     }
 
     /// To be called when the head of an answer is here, with the time since the request was sent.
-    pub fn answered(&self, took: Duration, now: Duration) {
-        self.latency.observe(took, now);
+    pub(crate) fn answered(&self, took: Duration, failed: bool, now: Duration) {
+        self.latency.observe(took, failed, now);
+    }
+
+    /// Measures how long its answers take, for the judge of outliers.
+    pub(crate) fn time(&self, took: Duration) {
+        self.record.time(took);
+    }
+
+    /// An answer that had begun to arrive broke off.
+    pub fn broke_off(&self) {
+        self.record.broke_off();
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.record.counts()
+    }
+
+    /// What the judge of outliers remembers; `None` while somebody else judges.
+    pub(crate) fn judged(&self) -> Option<MutexGuard<'_, Judged>> {
+        self.judged.try_lock().ok()
+    }
+
+    pub(crate) fn eject(&self, reason: Reason) {
+        self.ejections[reason as usize].fetch_add(1, Relaxed);
+        self.set_flag(flag::EJECTED, true);
+    }
+
+    /// It is no outlier any more, and starts slowly.
+    pub(crate) fn return_at(&self, now: Duration) {
+        self.set_flag(flag::EJECTED, false);
+        self.since.store(now.as_nanos() as u64, Relaxed);
+    }
+
+    /// Nobody judges outliers any more.
+    pub(crate) fn acquit(&self) {
+        self.set_flag(flag::EJECTED, false);
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner).acquit();
+    }
+
+    /// Whether it is left out because it fails or dawdles more than others.
+    #[must_use]
+    pub fn is_ejected(&self) -> bool {
+        self.flags.load(Relaxed) & flag::EJECTED != 0
+    }
+
+    /// How often it was ejected for this reason.
+    #[must_use]
+    pub fn ejections(&self, reason: Reason) -> u64 {
+        self.ejections[reason as usize].load(Relaxed)
+    }
+
+    #[must_use]
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// There is no breaker any more.
+    pub(crate) fn remove_breaker(&self) {
+        self.breaker.remove();
+        self.set_flag(flag::BROKEN, false);
     }
 
     /// What a request more is expected to cost: nanoseconds, times the requests under way.
@@ -191,7 +298,7 @@ impl Endpoint {
     pub fn adopt_health(&self, settings: Option<&HealthSettings>, now: Duration) {
         let mut check = self.check();
         check.adopt(settings, now);
-        self.usable.store(check.health() != Health::Down, Relaxed);
+        self.set_flag(flag::DOWN, check.health() == Health::Down);
     }
 
     #[must_use]
@@ -226,7 +333,7 @@ impl Endpoint {
         if outcome == Outcome::Pass {
             self.proven.store(true, Relaxed);
         }
-        self.usable.store(check.health() != Health::Down, Relaxed);
+        self.set_flag(flag::DOWN, check.health() == Health::Down);
         if transition.is_some() {
             self.transitions.fetch_add(1, Relaxed);
         }
@@ -236,22 +343,24 @@ impl Endpoint {
         transition
     }
 
+    /// Nothing is held against it.
+    pub(crate) fn is_well(&self, now: Duration) -> bool {
+        self.rank(now) == Rank::Good
+    }
+
     pub(crate) fn rank(&self, now: Duration) -> Rank {
-        if self.service.load(Relaxed) != Service::Active as u8 {
+        let flags = self.flags.load(Relaxed);
+        if flags & flag::SERVICE != 0 {
             Rank::Out
-        } else if !self.usable.load(Relaxed) {
+        } else if flags & flag::BROKEN != 0 && !self.breaker.is_passable(now) {
+            Rank::Broken
+        } else if flags & flag::DOWN != 0 {
             Rank::Down
-        } else if self.aside.standing(now) == Standing::Aside {
+        } else if flags & flag::EJECTED != 0 || self.aside.standing(now) == Standing::Aside {
             Rank::Aside
         } else {
             Rank::Good
         }
-    }
-
-    /// Takes the trial of an endpoint whose time aside has passed; `true` when there is nothing to
-    /// take.
-    pub(crate) fn claim(&self, now: Duration) -> bool {
-        self.aside.claim_trial(now)
     }
 
     fn check(&self) -> MutexGuard<'_, Check> {
@@ -263,11 +372,45 @@ impl Endpoint {
 #[derive(Debug)]
 pub struct InFlight {
     endpoint: Arc<Endpoint>,
+    /// Leave of a breaker that is not closed.
+    pass: Option<Pass>,
+}
+
+impl InFlight {
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// It is decided what the request came to. A request has at most one verdict.
+    pub(crate) fn judge(
+        &mut self,
+        terms: Option<&breaker::Terms>,
+        verdict: Verdict,
+        now: Duration,
+    ) -> Option<breaker::Change> {
+        let endpoint = &self.endpoint;
+        endpoint.record.count(verdict);
+        let terms = terms?;
+        let pass = self.pass.take().unwrap_or(Pass::FREE);
+        let change = endpoint.breaker.ended(terms, pass, verdict.is_failure(), now)?;
+        // Another worker may move it on at the same time.
+        loop {
+            let broken = endpoint.breaker.state() != breaker::State::Closed;
+            endpoint.set_flag(flag::BROKEN, broken);
+            if broken == (endpoint.breaker.state() != breaker::State::Closed) {
+                break Some(change);
+            }
+        }
+    }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.in_flight.fetch_sub(1, Relaxed);
+        if let Some(pass) = self.pass.take() {
+            self.endpoint.breaker.abandoned(pass);
+        }
     }
 }
 

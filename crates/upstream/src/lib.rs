@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod balancer;
+pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
 pub mod capacity;
@@ -18,15 +19,24 @@ mod latency;
 mod listed;
 mod maglev;
 pub mod mix;
+pub mod outlier;
 pub mod passive;
 pub mod roster;
 mod schedule;
 pub mod shed;
+#[cfg(test)]
+mod simulation;
 pub mod split;
+pub mod subset;
 pub mod tail;
 pub mod tried;
+pub mod verdict;
+mod watching;
+mod window;
+pub mod zone;
 
-pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member};
+pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member, Settings};
+pub use breaker::Breaker;
 pub use budget::Budget;
 pub use bulkhead::{Bounds, Bulkhead, Full, Seat, Waiting};
 pub use capacity::{Capacity, Counter, Permit};
@@ -38,5 +48,7 @@ pub use listed::{Listed, ListedState};
 pub use roster::Roster;
 pub use shed::{Pressure, Priority, Shedder};
 pub use split::Split;
+pub use subset::{Place, Subset};
 pub use tail::Tail;
 pub use tried::Tried;
+pub use verdict::Verdict;

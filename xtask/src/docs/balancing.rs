@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::{
-    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Outcome, Service, Tried,
+    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Outcome, Service, Settings, Tried,
 };
 
 use super::plot::{COLOURS, GREY, Line, ORANGE, Panel, Plot};
-use super::simulation::{Course, Measured, World, around, at, balancer, no_key, run};
+use super::simulation::{
+    Course, Measured, World, around, at, balancer, balancer_with, no_key, run,
+};
 
 const GIVEN: &str = "requests a second, by endpoint";
 
@@ -125,7 +127,7 @@ fn popular(mix: &mut Mix) -> Option<u64> {
 
 /// Where a key is at home.
 fn home(balancer: &Balancer, key: u64) -> usize {
-    let ask = Ask { now: at(0.0), random: 0, key: Some(key) };
+    let ask = Ask { now: at(0.0), key: Some(key), ..Ask::default() };
     balancer.pick(ask, &Tried::NONE).map_or(0, |index| index.get())
 }
 
@@ -191,7 +193,10 @@ pub(super) fn hash() -> anyhow::Result<Plot> {
 }
 
 pub(super) fn slow_start() -> anyhow::Result<Plot> {
-    let balancer = balancer(Algorithm::RoundRobin, &[1; 3])?.slow_start(Duration::from_secs(30));
+    let algorithm = Algorithm::RoundRobin;
+    let slow_start = Duration::from_secs(30);
+    let balancer =
+        balancer_with(Settings { algorithm, slow_start, ..Settings::default() }, &[1; 3])?;
     let mut adopted = false;
     let mut happens = |endpoints: &[Arc<Endpoint>], second: f64, now: Duration| {
         let here = second >= 5.0;

@@ -111,9 +111,9 @@ pub(super) fn set_aside() -> anyhow::Result<Plot> {
         let mut served = 0;
         for request in 0..(RATE as f64 * WINDOW) as usize {
             let now = at(begin + request as f64 / RATE as f64);
-            let ask = Ask { now, random: mix.next(), key: None };
+            let ask = Ask { now, random: mix.next(), ..Ask::default() };
             let mut tried = Tried::NONE;
-            while let Some(index) = balancer.pick(ask, &tried) {
+            while let Some((index, _request)) = balancer.start(ask, &tried) {
                 let endpoint = balancer.endpoint(index);
                 if index.get() == 0 && refuses {
                     endpoint.connect_failed(now);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_upstream::mix::Mix;
-use portcullis_upstream::{Algorithm, Ask, Balancer, Endpoint, InFlight, Member, Tried};
+use portcullis_upstream::{
+    Algorithm, Ask, Balancer, Endpoint, InFlight, Member, Settings, Tried, Verdict,
+};
 
 /// Measures are of windows of this length.
 pub(crate) const WINDOW: f64 = 0.5;
@@ -45,12 +47,18 @@ pub(crate) struct Measured {
 
 /// A balancer over endpoints of these weights.
 pub(crate) fn balancer(algorithm: Algorithm, weights: &[u32]) -> anyhow::Result<Balancer> {
+    balancer_with(Settings { algorithm, ..Settings::default() }, weights)
+}
+
+/// The same with more than a way to choose.
+pub(crate) fn balancer_with(settings: Settings, weights: &[u32]) -> anyhow::Result<Balancer> {
     let member = |(index, weight): (usize, &u32)| {
         let url = format!("http://endpoint-{index}");
-        Member { endpoint: Arc::new(Endpoint::new(&url, index as u64)), weight: *weight }
+        let endpoint = Arc::new(Endpoint::new(&url, index as u64));
+        Member { endpoint, weight: *weight, place: None }
     };
     let members = weights.iter().enumerate().map(member).collect();
-    Balancer::new(algorithm, members).map_err(Into::into)
+    Balancer::new(settings, members).map_err(Into::into)
 }
 
 pub(crate) fn at(second: f64) -> Duration {
@@ -67,8 +75,8 @@ pub(crate) fn run(balancer: &Balancer, seed: u64, world: World<'_>) -> Measured 
     let endpoints: Vec<Arc<Endpoint>> =
         balancer.members().iter().map(|member| Arc::clone(&member.endpoint)).collect();
     let mut mix = Mix::new(seed);
-    // When, which endpoint, how long it took; the guard is in the place of the same number.
-    let mut due: BinaryHeap<Reverse<(Duration, usize, usize, Duration)>> = BinaryHeap::new();
+    // When, and how long it took; the guard is in the place of the same number.
+    let mut due: BinaryHeap<Reverse<(Duration, usize, Duration)>> = BinaryHeap::new();
     let mut guards: Vec<Option<InFlight>> = Vec::new();
     let empty = || vec![Vec::new(); endpoints.len()];
     let mut measured = Measured { given: empty(), flying: empty(), p99: Vec::new() };
@@ -82,22 +90,23 @@ pub(crate) fn run(balancer: &Balancer, seed: u64, world: World<'_>) -> Measured 
         while request / rate < end {
             let second = request / rate;
             let now = at(second);
-            while let Some(Reverse((when, number, index, time))) = due.peek().copied()
+            while let Some(Reverse((when, number, time))) = due.peek().copied()
                 && when <= now
             {
                 due.pop();
-                guards[number] = None;
-                endpoints[index].answered(time, when);
+                if let Some(mut guard) = guards[number].take() {
+                    balancer.ended(&mut guard, Verdict::Well, time, when);
+                }
             }
             request += 1.0;
-            let ask = Ask { now, random: mix.next(), key: key(&mut mix) };
-            let Some(index) = balancer.pick(ask, &Tried::NONE) else { continue };
+            let ask = Ask { now, random: mix.next(), key: key(&mut mix), subset: None };
+            let Some((index, guard)) = balancer.start(ask, &Tried::NONE) else { continue };
             let index = index.get();
             given[index] += 1;
             let time = Duration::from_secs_f64(takes(index, second, &mut mix) / 1e3);
             took.push(time);
-            due.push(Reverse((now + time, guards.len(), index, time)));
-            guards.push(Some(endpoints[index].start_request()));
+            due.push(Reverse((now + time, guards.len(), time)));
+            guards.push(Some(guard));
         }
         let middle = begin + WINDOW / 2.0;
         for (index, endpoint) in endpoints.iter().enumerate() {

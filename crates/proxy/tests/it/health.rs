@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use portcullis_testkit::backend::response;
+use portcullis_testkit::backend::{Conversation, response};
 use portcullis_testkit::h2_backend::{H2Backend, Manner, map};
-use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway, until};
+use portcullis_testkit::{Backend, Client, Pki, Protocol, Request, Setup, TestGateway, until};
 use portcullis_upstream::Health;
 
 /// Answers `/healthz` as told and everything else with its name.
@@ -184,4 +184,34 @@ async fn a_connection_may_be_enough() {
     let gateway = asking("connect", &urls);
     verdicts(&gateway, &[Health::Up, Health::Down]).await;
     assert!(well.backend.requests().is_empty());
+}
+
+/// A check by connection is a handshake where there is TLS: whom the gateway would not trust with a
+/// request is down.
+#[tokio::test]
+async fn a_connection_over_tls_is_one_only_where_it_is_trusted() {
+    let (trusted, stranger) = (Pki::new(), Pki::new());
+    let silent = |mut conversation: Conversation| async move {
+        conversation.request().await;
+    };
+    let well = Backend::start_tls(&trusted, silent).await;
+    let not = Backend::start_tls(&stranger, silent).await;
+    let plain = Backend::start(silent).await;
+    let https = |backend: &Backend| format!("https://localhost:{}", backend.address.port());
+    let urls = [https(&well), https(&not), https(&plain)];
+    let gateway = Setup::new(&format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend:
+    endpoints: {urls:?}
+    health: {{ connect: true, timeout: 1h }}
+    tls: {{ ca: "file:trusted.pem" }}
+"#
+    ))
+    .file("trusted.pem", &trusted.ca)
+    .start();
+    verdicts(&gateway, &[Health::Up, Health::Down, Health::Down]).await;
+    assert!(well.requests().is_empty());
 }

@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod messages;
 mod oauth;
+mod outliers;
 mod overload;
 mod patience;
 mod proxy_protocol;

@@ -10,11 +10,13 @@ use portcullis_config::{
 };
 use portcullis_core::finding::Finding;
 use portcullis_upstream::budget::Terms;
-use portcullis_upstream::{Algorithm, HealthSettings, Listed, ListedState};
+use portcullis_upstream::{HealthSettings, Listed, ListedState};
 
+use super::watching::{self, settings};
 use super::{Compiler, discovery, tls};
 use crate::backend::{
-    Backend, BackendTls, HashKey, HealthProbe, HealthQuestion, HostHeader, Protocol, ProxyVersion,
+    Backend, BackendBreaker, BackendTls, HashKey, HealthProbe, HealthQuestion, HostHeader,
+    Protocol, ProxyVersion,
 };
 use crate::endpoints::{Endpoints, Shape};
 
@@ -50,13 +52,7 @@ impl Compiler<'_, '_> {
         let health = written.health.as_ref().map(probe);
         let shape = Shape {
             backend: Arc::clone(&name),
-            algorithm: match &written.balance.value {
-                Balance::RoundRobin => Algorithm::RoundRobin,
-                Balance::LeastRequests => Algorithm::LeastRequests,
-                Balance::Ewma => Algorithm::Ewma,
-                Balance::Hash(_) => Algorithm::Hash,
-            },
-            slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
+            settings: settings(written),
             protocol,
             proxy_protocol,
             server_name: server_name.map(|name| name.0.as_str().into()),
@@ -95,6 +91,8 @@ impl Compiler<'_, '_> {
             budget: self.directory.budget(&name, terms),
             capacity: self.directory.capacity(&name),
             tail: self.directory.tail(&name),
+            breaker: watching::of_backend(written)
+                .map(|terms| BackendBreaker { terms, state: self.directory.breaker(&name) }),
             name,
             index,
             endpoints,

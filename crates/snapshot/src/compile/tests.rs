@@ -36,7 +36,7 @@ fn dump(snapshot: &Snapshot) -> String {
             out,
             "backend {} {:?} host {:?}{}{}",
             backend.name,
-            backend.endpoints.shape().algorithm,
+            backend.endpoints.shape().settings.algorithm,
             backend.host,
             if backend.tls.is_some() { " tls" } else { "" },
             backend

@@ -138,6 +138,24 @@ metrics! {
         "Answers of that place: ok, failed, and held, which were empty and not confirmed.";
     DiscoveryEndpoints = Gauge "portcullis_discovery_endpoints" "" ["backend"]
         "Endpoints that the backend has from there.";
+    EndpointEjected = Gauge "portcullis_endpoint_ejected" "" ["backend", "endpoint"]
+        "1 while it gets no requests because it fails or dawdles more than the others.";
+    EndpointEjections = Counter "portcullis_endpoint_ejections" ""
+        ["backend", "endpoint", "reason"]
+        "Times that it was ejected: for errors, statuses or latency.";
+    EndpointBreaker = Gauge "portcullis_endpoint_breaker" "" ["backend", "endpoint", "state"]
+        "1 for the state that its circuit breaker is in: closed, open or half-open.";
+    EndpointBreakerOpened = Counter "portcullis_endpoint_breaker_opened" ""
+        ["backend", "endpoint"]
+        "Times that its circuit breaker opened.";
+    BackendBreaker = Gauge "portcullis_backend_breaker" "" ["backend", "state"]
+        "1 for the state that the circuit breaker of the whole backend is in.";
+    BackendBreakerOpened = Counter "portcullis_backend_breaker_opened" "" ["backend"]
+        "Times that the circuit breaker of the whole backend opened.";
+    BackendBreakerRefused = Counter "portcullis_backend_breaker_refused" "" ["backend"]
+        "Requests that the circuit breaker of the whole backend refused.";
+    BackendPanic = Gauge "portcullis_backend_panic" "" ["backend"]
+        "1 while so few endpoints are well that the others are used too.";
     LimitDecisions = Counter "portcullis_limit_decisions" "" ["limit", "decision"]
         "Requests that a limit allowed or refused.";
     LimitKeys = Gauge "portcullis_limit_keys" "" ["limit"]

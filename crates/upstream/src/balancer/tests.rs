@@ -15,12 +15,17 @@ fn balancer(algorithm: Algorithm, weights: &[u32]) -> Balancer {
     let members = weights.iter().enumerate().map(|(i, weight)| Member {
         endpoint: Arc::new(Endpoint::new(&format!("http://{i}"), i as u64)),
         weight: *weight,
+        place: None,
     });
-    Balancer::new(algorithm, members.collect()).unwrap()
+    Balancer::new(settings(algorithm), members.collect()).unwrap()
+}
+
+fn settings(algorithm: Algorithm) -> Settings {
+    Settings { algorithm, ..Settings::default() }
 }
 
 fn ask(random: u64) -> Ask {
-    Ask { now: NOW, random, key: None }
+    Ask { now: NOW, random, ..Ask::default() }
 }
 
 fn take_down(endpoint: &Endpoint) {
@@ -113,6 +118,23 @@ fn below_half_healthy_all_are_used() {
 }
 
 #[test]
+fn the_panic_threshold_is_what_it_is_set_to() {
+    // Of four, how many are down when all are used.
+    for (panic_threshold, expected) in [(0, None), (25, None), (26, Some(3)), (100, Some(1))] {
+        let all = balancer(Algorithm::RoundRobin, &[1; 4]);
+        let settings = Settings { panic_threshold, ..settings(Algorithm::RoundRobin) };
+        let balancer = Balancer::new(settings, all.members().to_vec()).unwrap();
+        let found = (1..4).find(|down| {
+            take_down(&balancer.members()[down - 1].endpoint);
+            let seen = picks(&balancer, 3, 40);
+            assert_eq!(balancer.is_panicking(NOW), seen[0] > 0);
+            seen[0] > 0
+        });
+        assert_eq!(found, expected, "{panic_threshold} %");
+    }
+}
+
+#[test]
 fn failed_connections_put_aside_at_most_half_and_never_bring_back_the_unhealthy() {
     for algorithm in ALL {
         let balancer = balancer(algorithm, &[1; 4]);
@@ -147,11 +169,15 @@ fn an_endpoint_whose_time_has_passed_is_tried_by_one_request() {
         let later = NOW + Duration::from_secs(1);
         let mut mix = Mix::new(77);
         let mut tried_it = 0;
+        for _ in 0..20 {
+            _ = balancer.pick(Ask { now: later, ..ask(mix.next()) }, &Tried::NONE).unwrap();
+        }
         for _ in 0..200 {
-            let index = balancer.pick(Ask { now: later, ..ask(mix.next()) }, &Tried::NONE).unwrap();
+            let ask = Ask { now: later, ..ask(mix.next()) };
+            let (index, _) = balancer.start(ask, &Tried::NONE).unwrap();
             tried_it += u32::from(index.0 == 0);
         }
-        assert_eq!(tried_it, 1, "{algorithm:?}");
+        assert_eq!(tried_it, 1, "to pick claims nothing, to start does: {algorithm:?}");
         failed.connected();
         assert!(picks(&balancer, 5, 200)[0] > 60, "{algorithm:?}");
     }
@@ -231,7 +257,7 @@ fn ewma_keeps_away_from_an_endpoint_that_answers_slowly() {
                 let over = *end <= micros;
                 if over {
                     let endpoint = &balancer.members()[*index].endpoint;
-                    endpoint.answered(Duration::from_micros(*took), now);
+                    endpoint.answered(Duration::from_micros(*took), false, now);
                 }
                 !over
             });
@@ -249,7 +275,9 @@ fn ewma_keeps_away_from_an_endpoint_that_answers_slowly() {
 #[test]
 fn what_is_new_starts_slowly() {
     for algorithm in ALL {
-        let balancer = balancer(algorithm, &[1; 4]).slow_start(Duration::from_secs(30));
+        let settings = Settings { slow_start: Duration::from_secs(30), ..settings(algorithm) };
+        let members = balancer(algorithm, &[1; 4]).members().to_vec();
+        let balancer = Balancer::new(settings, members).unwrap();
         let new = &balancer.members()[1].endpoint;
         balancer.members().iter().enumerate().for_each(|(i, m)| m.endpoint.adopt(i == 1, NOW));
         let share = |after: u64| {
@@ -258,9 +286,9 @@ fn what_is_new_starts_slowly() {
             let mut count = 0;
             for _ in 0..8_000 {
                 let key = (algorithm == Algorithm::Hash).then(|| mix.next());
-                let ask = Ask { now, random: mix.next(), key };
+                let ask = Ask { now, random: mix.next(), key, subset: None };
                 let index = balancer.pick(ask, &Tried::NONE).unwrap();
-                balancer.endpoint(index).answered(Duration::from_millis(1), now);
+                balancer.endpoint(index).answered(Duration::from_millis(1), false, now);
                 count += u32::from(index.0 == 1);
             }
             f64::from(count) / 2_000.0
@@ -276,9 +304,10 @@ fn what_is_new_starts_slowly() {
 
 #[test]
 fn more_endpoints_than_can_be_numbered_are_refused() {
-    let member = Member { endpoint: Arc::new(Endpoint::new("http://a", 0)), weight: 1 };
+    let member =
+        Member { endpoint: Arc::new(Endpoint::new("http://a", 0)), weight: 1, place: None };
     let members = vec![member; ENDPOINTS_MAX + 1];
-    assert!(Balancer::new(Algorithm::RoundRobin, members).is_err());
+    assert!(Balancer::new(settings(Algorithm::RoundRobin), members).is_err());
 }
 
 proptest! {
