@@ -11,6 +11,7 @@ mod deadlines;
 mod exhaustion;
 mod external_authorization;
 mod failures;
+mod finding;
 mod forwarded;
 mod grpc;
 mod h2_backends;
