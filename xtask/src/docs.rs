@@ -57,6 +57,8 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("slow-start", balancing::slow_start()?),
         ("panic-threshold", balancing::panic_threshold()?),
         ("set-aside", protecting::set_aside()?),
+        ("outliers", protecting::outliers()?),
+        ("breaker", protecting::circuit_breaker()?),
         ("retry-budget", protecting::retry_budget()),
         ("hedge", protecting::hedge()),
         ("adaptive-concurrency", overload::adaptive()),

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_upstream::balancer::Settings;
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::{
-    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Outcome, Service, Settings, Tried,
+    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Outcome, Service, Tried,
 };
 
 use super::plot::{COLOURS, GREY, Line, ORANGE, Panel, Plot};
-use super::simulation::{
-    Course, Measured, World, around, at, balancer, balancer_with, no_key, run,
-};
+use super::simulation::{Course, Measured, World, at, balancer, by, no_key, run, well};
 
 const GIVEN: &str = "requests a second, by endpoint";
 
@@ -34,7 +33,7 @@ fn check(endpoint: &Endpoint, well: bool, now: Duration) {
 }
 
 pub(super) fn round_robin() -> anyhow::Result<Plot> {
-    let balancer = balancer(Algorithm::RoundRobin, &[3, 2, 1])?;
+    let balancer = balancer(by(Algorithm::RoundRobin), &[3, 2, 1])?;
     let mut happens = |endpoints: &[Arc<Endpoint>], second: f64, now: Duration| {
         let down = (10.0..20.0).contains(&second);
         check(&endpoints[2], !down, now);
@@ -43,9 +42,9 @@ pub(super) fn round_robin() -> anyhow::Result<Plot> {
         &balancer,
         1,
         World {
-            seconds: 30.0,
+            seconds: 30,
             rate: 600.0,
-            takes: &|_, _, mix| around(10.0, mix),
+            manner: &|_, _, mix| well(10.0, mix),
             happens: &mut happens,
             key: &no_key,
         },
@@ -64,13 +63,13 @@ pub(super) fn round_robin() -> anyhow::Result<Plot> {
 
 /// One of four endpoints takes twenty times as long for ten seconds.
 fn one_slow(algorithm: Algorithm) -> anyhow::Result<Measured> {
-    let balancer = balancer(algorithm, &[1; 4])?;
-    let takes = |index: usize, second: f64, mix: &mut Mix| {
+    let balancer = balancer(by(algorithm), &[1; 4])?;
+    let manner = |index: usize, second: f64, mix: &mut Mix| {
         let slow = index == 0 && (10.0..20.0).contains(&second);
-        around(if slow { 200.0 } else { 10.0 }, mix)
+        well(if slow { 200.0 } else { 10.0 }, mix)
     };
     let world =
-        World { seconds: 30.0, rate: 800.0, takes: &takes, happens: &mut quiet, key: &no_key };
+        World { seconds: 30, rate: 800.0, manner: &manner, happens: &mut quiet, key: &no_key };
     Ok(run(&balancer, 2, world))
 }
 
@@ -127,15 +126,15 @@ fn popular(mix: &mut Mix) -> Option<u64> {
 
 /// Where a key is at home.
 fn home(balancer: &Balancer, key: u64) -> usize {
-    let ask = Ask { now: at(0.0), key: Some(key), ..Ask::default() };
+    let ask = Ask { now: at(0.0), random: 0, key: Some(key), ..Ask::default() };
     balancer.pick(ask, &Tried::NONE).map_or(0, |index| index.get())
 }
 
 pub(super) fn hash() -> anyhow::Result<Plot> {
     const RATE: f64 = 2_000.0;
-    let bounded = balancer(Algorithm::Hash, &[1; 5])?;
+    let bounded = balancer(by(Algorithm::Hash), &[1; 5])?;
     // Of endpoints that are always idle, so that every key is at home.
-    let idle = balancer(Algorithm::Hash, &[1; 5])?;
+    let idle = balancer(by(Algorithm::Hash), &[1; 5])?;
     let keys: Vec<u64> = (0..1_000).map(|key| Mix::new(key).next()).collect();
     let homes: Vec<usize> = keys.iter().map(|key| home(&idle, *key)).collect();
     let popular_home = homes[0];
@@ -155,9 +154,9 @@ pub(super) fn hash() -> anyhow::Result<Plot> {
         &bounded,
         3,
         World {
-            seconds: 30.0,
+            seconds: 30,
             rate: RATE,
-            takes: &|_, _, mix| around(50.0, mix),
+            manner: &|_, _, mix| well(50.0, mix),
             happens: &mut happens,
             key: &popular,
         },
@@ -193,10 +192,10 @@ pub(super) fn hash() -> anyhow::Result<Plot> {
 }
 
 pub(super) fn slow_start() -> anyhow::Result<Plot> {
-    let algorithm = Algorithm::RoundRobin;
-    let slow_start = Duration::from_secs(30);
-    let balancer =
-        balancer_with(Settings { algorithm, slow_start, ..Settings::default() }, &[1; 3])?;
+    let balancer = balancer(
+        Settings { slow_start: Duration::from_secs(30), ..by(Algorithm::RoundRobin) },
+        &[1; 3],
+    )?;
     let mut adopted = false;
     let mut happens = |endpoints: &[Arc<Endpoint>], second: f64, now: Duration| {
         let here = second >= 5.0;
@@ -210,9 +209,9 @@ pub(super) fn slow_start() -> anyhow::Result<Plot> {
         &balancer,
         4,
         World {
-            seconds: 45.0,
+            seconds: 45,
             rate: 900.0,
-            takes: &|_, _, mix| around(10.0, mix),
+            manner: &|_, _, mix| well(10.0, mix),
             happens: &mut happens,
             key: &no_key,
         },
@@ -230,7 +229,7 @@ pub(super) fn slow_start() -> anyhow::Result<Plot> {
 }
 
 pub(super) fn panic_threshold() -> anyhow::Result<Plot> {
-    let balancer = balancer(Algorithm::LeastRequests, &[1; 4])?;
+    let balancer = balancer(by(Algorithm::LeastRequests), &[1; 4])?;
     let down = [(8.0, 32.0), (14.0, 28.0), (20.0, 24.0)];
     let mut happens = |endpoints: &[Arc<Endpoint>], second: f64, now: Duration| {
         for (endpoint, (from, to)) in endpoints.iter().zip(down) {
@@ -241,9 +240,9 @@ pub(super) fn panic_threshold() -> anyhow::Result<Plot> {
         &balancer,
         5,
         World {
-            seconds: 40.0,
+            seconds: 40,
             rate: 800.0,
-            takes: &|_, _, mix| around(10.0, mix),
+            manner: &|_, _, mix| well(10.0, mix),
             happens: &mut happens,
             key: &no_key,
         },

@@ -1,13 +1,15 @@
 //! What keeps trouble small: a picture for each.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis_upstream::balancer::Settings;
 use portcullis_upstream::budget::{Budget, Terms};
 use portcullis_upstream::mix::Mix;
-use portcullis_upstream::{Algorithm, Ask, Tail, Tried};
+use portcullis_upstream::{Algorithm, Ask, Endpoint, Tail, Tried, Verdict, breaker, outlier};
 
 use super::plot::{BLUE, GREEN, GREY, Line, ORANGE, Panel, Plot};
-use super::simulation::{WINDOW, at, balancer, percentile};
+use super::simulation::{WINDOW, World, around, at, balancer, by, no_key, percentile, run};
 
 pub(super) fn retry_budget() -> Plot {
     const RATE: usize = 200;
@@ -102,7 +104,7 @@ pub(super) fn hedge() -> Plot {
 /// An endpoint that cannot be connected to is set aside, for longer each time.
 pub(super) fn set_aside() -> anyhow::Result<Plot> {
     const RATE: usize = 300;
-    let balancer = balancer(Algorithm::LeastRequests, &[1; 3])?;
+    let balancer = balancer(by(Algorithm::LeastRequests), &[1; 3])?;
     let mut mix = Mix::new(7);
     let (mut failed, mut given, mut failures) = (Vec::new(), Vec::new(), 0);
     for window in 0..80 {
@@ -113,7 +115,7 @@ pub(super) fn set_aside() -> anyhow::Result<Plot> {
             let now = at(begin + request as f64 / RATE as f64);
             let ask = Ask { now, random: mix.next(), ..Ask::default() };
             let mut tried = Tried::NONE;
-            while let Some((index, _request)) = balancer.start(ask, &tried) {
+            while let Some((index, _in_flight)) = balancer.start(ask, &tried) {
                 let endpoint = balancer.endpoint(index);
                 if index.get() == 0 && refuses {
                     endpoint.connect_failed(now);
@@ -146,6 +148,81 @@ pub(super) fn set_aside() -> anyhow::Result<Plot> {
             Panel {
                 label: "connections that failed, so far",
                 lines: vec![Line::new("failed", ORANGE, failed)],
+            },
+        ],
+    })
+}
+
+fn quiet(_: &[Arc<Endpoint>], _: f64, _: Duration) {}
+
+/// Fails more than the others.
+pub(super) fn outliers() -> anyhow::Result<Plot> {
+    let manner = |index: usize, second: f64, mix: &mut Mix| {
+        let bad = index == 0 && (10.0..30.0).contains(&second) && mix.below(2) == 0;
+        (around(10.0, mix), if bad { Verdict::Status } else { Verdict::Well })
+    };
+    let run = |outliers| {
+        let settings = Settings { outliers, ..by(Algorithm::LeastRequests) };
+        let world =
+            World { seconds: 60, rate: 400.0, manner: &manner, happens: &mut quiet, key: &no_key };
+        balancer(settings, &[1; 4]).map(|balancer| run(&balancer, 8, world))
+    };
+    let (with, without) = (run(Some(outlier::Terms::default()))?, run(None)?);
+    let names = ["the outlier", "the others", "", ""];
+    let colours = [ORANGE, BLUE, BLUE, BLUE];
+    let lines = with.given.iter().zip(names).zip(colours);
+    Ok(Plot {
+        title: "outliers",
+        about: "One of four endpoints answers every other request with 500, for twenty seconds.",
+        spans: vec![(10.0, 30.0, "every other of its answers is a 500")],
+        seconds: 60.0,
+        panels: vec![
+            Panel {
+                label: "requests a second, by endpoint",
+                lines: lines
+                    .map(|((points, name), colour)| Line::new(name, colour, points.clone()))
+                    .collect(),
+            },
+            Panel {
+                label: "requests that fail, %",
+                lines: vec![
+                    Line::new("without", GREY, without.failed).dashed(),
+                    Line::new("failed", BLUE, with.failed),
+                ],
+            },
+        ],
+    })
+}
+
+/// One endpoint alone, so that nothing else helps.
+pub(super) fn circuit_breaker() -> anyhow::Result<Plot> {
+    let manner = |_: usize, second: f64, mix: &mut Mix| match (10.0..25.0).contains(&second) {
+        true => (1_000.0, Verdict::Error),
+        false => (around(10.0, mix), Verdict::Well),
+    };
+    let run = |breaker| {
+        let settings = Settings { breaker, ..by(Algorithm::LeastRequests) };
+        let world =
+            World { seconds: 45, rate: 200.0, manner: &manner, happens: &mut quiet, key: &no_key };
+        balancer(settings, &[1]).map(|balancer| run(&balancer, 9, world))
+    };
+    let (with, mut without) = (run(Some(breaker::Terms::default()))?, run(None)?);
+    Ok(Plot {
+        title: "breaker",
+        about: "One endpoint; for fifteen seconds every request to it fails after a second.",
+        spans: vec![(10.0, 25.0, "every request fails after a second")],
+        seconds: 45.0,
+        panels: vec![
+            Panel {
+                label: "requests under way",
+                lines: vec![
+                    Line::new("without", GREY, without.flying.remove(0)).dashed(),
+                    Line::new("with a breaker", BLUE, with.flying[0].clone()),
+                ],
+            },
+            Panel {
+                label: "requests that are refused at once, %",
+                lines: vec![Line::new("refused", ORANGE, with.refused)],
             },
         ],
     })
