@@ -205,6 +205,20 @@ pub(crate) static ALL: &[Scenario] = &[
         ..Scenario::THREE
     },
     Scenario {
+        name: "late",
+        about: "all three answer after two seconds, which is too late",
+        route: ", timeout: 500ms, retry: off",
+        backend: "\n    breaker: { of: backend, requests_min: 5, open: 1s, open_max: 2s }",
+        script: |_| vec![(Duration::ZERO, Step::All(Manner::Slow(millis(2_000))))],
+        promises: &[
+            Promise::FailuresAreSaid,
+            Promise::Avoided(20),
+            Promise::Median(millis(25)),
+            Promise::GoodAfter(millis(3_000)),
+        ],
+        ..Scenario::THREE
+    },
+    Scenario {
         name: "storm",
         about: "all three answer 503",
         script: |_| vec![(Duration::ZERO, Step::All(Manner::Failing(503)))],
