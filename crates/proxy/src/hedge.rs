@@ -221,10 +221,17 @@ impl Race<'_, '_> {
         let waited = now.saturating_sub(since);
         let verdict = end.and_then(|end| circuit::verdict(end, head, slot, route, &leg, now));
         match verdict {
-            Some(verdict) => circuit::tried(self.tries, &mut in_flight, verdict, waited, since),
-            None => set.balancer.given_up(&in_flight, waited, now),
+            Some(verdict) => {
+                backend.tail.observe(waited);
+                circuit::tried(self.tries, &mut in_flight, verdict, waited, since);
+            }
+            None if since < slot.exchange.now.mono => {
+                backend.tail.observe(waited);
+                set.balancer.given_up(&in_flight, waited, now);
+            }
+            // The second one, given up soon after it began, would make its endpoint look quick.
+            None => {}
         }
-        backend.tail.observe(waited);
         discard(self.worker, leg, false, backend);
     }
 }
