@@ -147,7 +147,7 @@ fn backends_and_listeners() {
         "listeners: { l: { bind: \"0.0.0.0:80\", redirect: { to: m }, http2: true, paths: {}, \
          handshake_timeout: 10s, head_timeout: 10s, body_timeout: 30s, keep_alive: 75s, \
          connections_max: 65536, head_max: 64KiB, fields_max: 100, target_max: 8KiB, \
-         streams_max: 100, connections_per_address_max: 16384, shed: 100ms, http2_frames: { \
+         streams_max: 100, connections_per_address_max: 16384, shed: off, http2_frames: { \
          resets_per_minute: 200, pings_per_minute: 120, settings_per_minute: 60, \
          continuations_max: 8 } } }",
     );
