@@ -58,7 +58,8 @@ struct LongBackend {
     /// Where endpoints are found, in place of `endpoints`: by DNS or in a file that is watched.
     #[serde(default)]
     discover: Option<Spanned<Discover>>,
-    /// How an endpoint is chosen: `least_requests`, `round_robin`, `ewma`, or `{hash: KEY}`.
+    /// How an endpoint is chosen: `least_requests`, `round_robin`, `ewma`, `{hash: KEY}`,
+    /// or `{sticky: {key: REFERENCE}}`.
     /// Default: `least_requests`.
     #[serde(default)]
     balance: Spanned<Balance>,
@@ -392,6 +393,62 @@ pub enum Balance {
     /// The same endpoint for the same key, as far as it has room: consistent hashing (Maglev) with
     /// bounded loads. Requests without the key are given as with `least_requests`.
     Hash(HashKey),
+    /// The endpoint that the client was given first, by a cookie. Others, and who comes without
+    /// one, are given as with `least_requests`.
+    Sticky(Sticky),
+}
+
+/// A cookie that keeps a client at its endpoint. Its value is a keyed hash, which tells nobody where
+/// that is and which nobody else can make.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sticky {
+    /// The cookie's name. A route with several backends needs one for each. Default:
+    /// `portcullis-endpoint`.
+    #[serde(default)]
+    pub cookie: CookieName,
+    /// What the cookie is made with, 32 bytes or more. Gateways with the same key agree; with another
+    /// key clients are given anew.
+    pub key: Reference,
+    /// How long a browser keeps it; `off`: until it is closed. Default: `off`.
+    #[serde(default = "off")]
+    pub max_age: DurationOrOff,
+}
+
+fn off() -> DurationOrOff {
+    DurationOrOff(None)
+}
+
+/// The name of a cookie (RFC 6265 §4.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieName(pub String);
+
+impl Default for CookieName {
+    fn default() -> Self {
+        Self("portcullis-endpoint".to_owned())
+    }
+}
+
+impl FromStr for CookieName {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        match is_token(text.as_bytes()) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Fault::new(0..text.len(), "this is not the name of a cookie")
+                .help("it has letters, digits, `-`, `_` and `.`")),
+        }
+    }
+}
+
+impl std::fmt::Display for CookieName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+portcullis_core::written_as_text! {
+    CookieName: "cookie-name", "the name of a cookie", "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 }
 
 /// What a backend's endpoints are hashed by.

@@ -34,7 +34,8 @@ mod yaml;
 
 pub use acceptance::Acceptance;
 pub use backend::{
-    Backend, BackendTls, Balance, Endpoint, HashKey, Protocol, ProxyVersion, RetryBudget,
+    Backend, BackendTls, Balance, CookieName, Endpoint, HashKey, Protocol, ProxyVersion,
+    RetryBudget, Sticky,
 };
 pub use bulkhead::{Bulkhead, Concurrency};
 pub use deadline::DeadlineHeader;

@@ -39,6 +39,10 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "health", check: |text| text.parse::<crate::health::Health>().map(drop) },
     Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
     Format {
+        name: "cookie-name",
+        check: |text| text.parse::<crate::backend::CookieName>().map(drop),
+    },
+    Format {
         name: "name-server",
         check: |text| text.parse::<crate::discover::NameServer>().map(drop),
     },

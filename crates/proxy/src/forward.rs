@@ -98,7 +98,9 @@ pub(crate) async fn forward<C: Client>(
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
     let set = backend.endpoints.load();
     let authority = slot.exchange.request.authority;
-    let mut tries = Tries { route, backend, set: &set, tried: Tried::default(), key, authority };
+    let home = set.home(&slot.exchange);
+    let tried = Tried::default();
+    let mut tries = Tries { route, backend, set: &set, tried, key, home, authority };
     let mut hedged = accept.is_some();
     let seats = bulkhead::enter(worker, client, slot, route, backend).await?;
     backend.budget.request();
@@ -197,6 +199,8 @@ pub(crate) async fn forward<C: Client>(
         if route.retry.hedge.is_some() {
             backend.tail.observe(waited);
         }
+        let secure = slot.exchange.connection.tls.is_some();
+        set.stay(home, index, secure, &mut slot.response.fields);
         if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
             grant_websocket(slot, accept);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Tries<'a> {
     pub(crate) tried: Tried,
     /// What the balancer hashes.
     pub(crate) key: Option<u64>,
+    /// Where the client's cookie says that it has been.
+    pub(crate) home: Option<EndpointIndex>,
     /// The host as the client asked for it.
     pub(crate) authority: Span,
 }
@@ -59,7 +61,7 @@ pub(crate) struct Next {
 impl Tries<'_> {
     pub(crate) fn ask(&self, slot: &Slot) -> Ask {
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        Ask { now: slot.exchange.now.mono, random, key: self.key, subset: None }
+        Ask { now: slot.exchange.now.mono, random, key: self.key, subset: None, home: self.home }
     }
 
     pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use portcullis_config::EndpointUrl;
+use portcullis_core::{Exchange, Fields};
 use portcullis_upstream::balancer::ENDPOINTS_MAX;
 use portcullis_upstream::{
     Balancer, Directory, Endpoint, EndpointIndex, EndpointsTooMany, HealthSettings, Listed, Member,
@@ -16,6 +17,7 @@ use portcullis_upstream::{
 use rustls::pki_types::ServerName;
 
 use crate::backend::{EndpointAddress, Protocol, ProxyVersion};
+use crate::sticky::{Sticky, Tags};
 
 /// The endpoints of one moment. A request sees one set from its first try to its last.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct EndpointSet {
     pub addresses: Vec<EndpointAddress>,
     /// What it was made of, in the same order.
     pub listed: Vec<Listed>,
+    /// Whose clients stay by a cookie, and what it calls the endpoints.
+    sticky: Option<(Arc<Sticky>, Tags)>,
 }
 
 /// One endpoint of a set.
@@ -40,6 +44,28 @@ impl EndpointSet {
         Chosen { endpoint: self.balancer.endpoint(index), address: &self.addresses[index.get()] }
     }
 
+    /// Where the client has been before, by its cookie.
+    #[must_use]
+    pub fn home(&self, exchange: &Exchange) -> Option<EndpointIndex> {
+        let (sticky, tags) = self.sticky.as_ref()?;
+        sticky.home(tags, exchange)
+    }
+
+    /// Tells the client that it stays at another endpoint than `home` from now on, if it does.
+    pub fn stay(
+        &self,
+        home: Option<EndpointIndex>,
+        at: EndpointIndex,
+        secure: bool,
+        fields: &mut Fields,
+    ) {
+        if let Some((sticky, tags)) = &self.sticky
+            && home != Some(at)
+        {
+            sticky.stay(tags, at, secure, fields);
+        }
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Chosen<'_>> {
         let members = self.balancer.members().iter().zip(&self.addresses);
@@ -53,6 +79,7 @@ pub struct Shape {
     pub backend: Arc<str>,
     /// How they are chosen and watched.
     pub settings: Settings,
+    pub sticky: Option<Arc<Sticky>>,
     /// What is spoken where the URL leaves it open.
     pub protocol: Protocol,
     pub proxy_protocol: Option<ProxyVersion>,
@@ -119,7 +146,11 @@ impl Shape {
         }
         let balancer = Balancer::new(self.settings.clone(), members)
             .map_err(|error| unfit("", error.to_string()))?;
-        Ok(EndpointSet { balancer, addresses, listed })
+        let sticky = self.sticky.as_ref().map(|sticky| {
+            let urls = addresses.iter().map(|address| &*address.url);
+            (Arc::clone(sticky), sticky.tags(&self.backend, urls))
+        });
+        Ok(EndpointSet { balancer, addresses, listed, sticky })
     }
 
     fn address(&self, listed: &Listed) -> Result<EndpointAddress, Unfit> {

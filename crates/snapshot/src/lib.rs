@@ -17,6 +17,7 @@ pub mod question;
 pub mod require;
 pub mod router;
 pub mod snapshot;
+pub mod sticky;
 #[cfg(test)]
 mod testing;
 pub mod tls;

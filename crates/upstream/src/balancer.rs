@@ -58,6 +58,8 @@ pub struct Ask {
     pub key: Option<u64>,
     /// `None`: any endpoint will do.
     pub subset: Option<Subset>,
+    /// Where the client has been before. It stays there while all is well with it.
+    pub home: Option<EndpointIndex>,
 }
 
 /// An endpoint and its weight in one backend; weight 0 takes no requests.
@@ -228,10 +230,22 @@ impl Balancer {
     /// A choice and no more: the request begins with [`Self::start`] or [`Endpoint::start`].
     #[must_use]
     pub fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        if let Some(home) = ask.home
+            && self.stays(home, &ask, tried)
+        {
+            return Some(home);
+        }
         match &self.parts {
             None => self.pick_of_all(ask, tried),
             Some(parts) => self.pick_of_parts(parts, ask, tried),
         }
+    }
+
+    /// Whether a client goes on where it has been.
+    fn stays(&self, home: EndpointIndex, ask: &Ask, tried: &Tried) -> bool {
+        let (part, _) = self.part_of(ask);
+        let member = part.members.get(home.get());
+        member.is_some_and(|member| member.weight > 0) && part.is_good(home, ask.now, tried)
     }
 
     /// Picks and begins in one.

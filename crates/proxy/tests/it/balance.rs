@@ -1,7 +1,7 @@
 //! Which endpoint gets which request, as clients of a whole gateway see it.
 
 use portcullis_testkit::backend::response;
-use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway};
+use portcullis_testkit::{Answer, Backend, Client, Protocol, Request, Setup, TestGateway};
 
 /// Answers with its name.
 async fn named(name: &'static str) -> Backend {
@@ -85,4 +85,54 @@ async fn by_latency_everybody_is_asked_first() {
     used.sort_unstable();
     used.dedup();
     assert_eq!(used, ["a", "b"]);
+}
+
+/// The value of the cookie that an answer sets.
+fn cookie(answer: &Answer) -> Option<String> {
+    let set = answer.field("set-cookie")?;
+    Some(set.split(';').next().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_client_with_a_cookie_stays_until_its_endpoint_is_gone() {
+    let backends = [named("a").await, named("b").await, named("c").await];
+    let urls: Vec<String> = backends.iter().map(Backend::url).collect();
+    let text = format!(
+        r#"
+routes:
+  all: {{ match: /**, public: "a test", to: backend }}
+backends:
+  backend: {{ endpoints: {urls:?}, balance: {{ sticky: {{ key: "file:sticky" }} }} }}
+"#
+    );
+    let gateway = Setup::new(&text).file("sticky", &"k".repeat(32)).start();
+    let ask = async |protocol, cookie: Option<&str>| {
+        let mut client = Client::connect(&gateway, protocol).await;
+        let request = Request::get("/");
+        let request = match cookie {
+            Some(cookie) => request.field("cookie", cookie),
+            None => request,
+        };
+        client.send(request).await.unwrap()
+    };
+    let first = ask(Protocol::H1, None).await;
+    let name = first.text();
+    let at = ["a", "b", "c"].iter().position(|one| *one == name);
+    let stays = cookie(&first).unwrap();
+    assert!(!first.field("set-cookie").unwrap().contains("Secure"));
+    for _ in 0..8 {
+        let again = ask(Protocol::H2, Some(&format!("a=b; {stays}"))).await;
+        assert_eq!((again.text(), again.field("set-cookie")), (name.clone(), None));
+    }
+    let forged = ask(Protocol::H1, Some(&stays.replace('a', "b").replace('0', "1"))).await;
+    assert!(cookie(&forged).is_some());
+    // Its endpoint goes: another one takes over, and says so.
+    let rest: Vec<_> = urls.iter().enumerate().filter(|(index, _)| Some(*index) != at).collect();
+    let listed = rest.iter().map(|(_, url)| portcullis_snapshot::Listed::new(url)).collect();
+    let endpoints = &gateway.gateway.snapshot().backends[0].endpoints;
+    endpoints.replace(listed, gateway.clock.mono()).unwrap();
+    let moved = ask(Protocol::H1, Some(&stays)).await;
+    assert_ne!(moved.text(), name);
+    let now = cookie(&moved).unwrap();
+    assert_eq!(ask(Protocol::H1, Some(&now)).await.text(), moved.text());
 }

@@ -8,6 +8,7 @@ use portcullis_config::{
     Backend as Written, BackendTls as WrittenTls, Balance, Concurrency, Endpoint, EndpointUrl,
     Health, Named,
 };
+use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_upstream::budget::Terms;
 use portcullis_upstream::{HealthSettings, Listed, ListedState};
@@ -19,6 +20,7 @@ use crate::backend::{
     Protocol, ProxyVersion,
 };
 use crate::endpoints::{Endpoints, Shape};
+use crate::sticky::Sticky;
 
 /// Checks come at least this often while an endpoint's state is changing.
 const INTERVAL_EDGE: Duration = Duration::from_millis(500);
@@ -53,6 +55,7 @@ impl Compiler<'_, '_> {
         let shape = Shape {
             backend: Arc::clone(&name),
             settings: settings(written),
+            sticky: self.sticky(&resource, &written.balance),
             protocol,
             proxy_protocol,
             server_name: server_name.map(|name| name.0.as_str().into()),
@@ -118,6 +121,23 @@ impl Compiler<'_, '_> {
             forwarded: written.forwarded,
             forward_certificate: written.forward_certificate,
         })
+    }
+
+    fn sticky(&mut self, resource: &str, balance: &Spanned<Balance>) -> Option<Arc<Sticky>> {
+        const SECRET_BYTES_MIN: usize = 32;
+        let Balance::Sticky(written) = &balance.value else { return None };
+        let resource = format!("{resource}.balance");
+        let key = Spanned { value: written.key.clone(), span: balance.span };
+        let secret = self.read(&resource, &key)?;
+        let secret = secret.trim_ascii();
+        if secret.len() < SECRET_BYTES_MIN {
+            let message = "the key has fewer than 32 bytes";
+            let finding = Finding::error("weak-key", key.span, resource, message);
+            self.push(finding.help("make one with `openssl rand -hex 32`"));
+            return None;
+        }
+        let max_age = written.max_age.0.map(|age| age.as_secs());
+        Some(Arc::new(Sticky::new(&written.cookie.0, secret, max_age)))
     }
 
     fn check_endpoints(&mut self, resource: &str, named: &Named<Written>) {

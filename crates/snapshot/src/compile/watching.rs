@@ -12,6 +12,7 @@ pub(super) fn settings(written: &Written) -> Settings {
             Balance::LeastRequests => Algorithm::LeastRequests,
             Balance::Ewma => Algorithm::Ewma,
             Balance::Hash(_) => Algorithm::Hash,
+            Balance::Sticky(_) => Algorithm::LeastRequests,
         },
         slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
         panic_threshold: written.panic_threshold,

@@ -286,7 +286,7 @@ fn what_is_new_starts_slowly() {
             let mut count = 0;
             for _ in 0..8_000 {
                 let key = (algorithm == Algorithm::Hash).then(|| mix.next());
-                let ask = Ask { now, random: mix.next(), key, subset: None };
+                let ask = Ask { now, random: mix.next(), key, ..Ask::default() };
                 let index = balancer.pick(ask, &Tried::NONE).unwrap();
                 balancer.endpoint(index).answered(Duration::from_millis(1), false, now);
                 count += u32::from(index.0 == 1);
