@@ -61,6 +61,7 @@ pub(crate) fn answer(
         "/config" if full => json_of(StatusCode::OK, &view.config()),
         "/routes" if full => json_of(StatusCode::OK, &view.routes()),
         "/backends" if full => json_of(StatusCode::OK, &view.backends()),
+        "/usage" if full => json_of(StatusCode::OK, &view.usage()),
         "/version" if full => json_of(StatusCode::OK, &view.version()),
         path if full && path.starts_with("/requests/") => {
             let found = view.request(&path["/requests/".len()..]);

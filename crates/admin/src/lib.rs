@@ -26,6 +26,9 @@ pub trait View: Send + Sync + 'static {
     /// The backends, their endpoints as they do now, and where these come from.
     fn backends(&self) -> serde_json::Value;
 
+    /// Which routes were asked for, and when the last time was.
+    fn usage(&self) -> serde_json::Value;
+
     /// What was decided about the requests of this id: a list, the latest first.
     fn request(&self, id: &str) -> serde_json::Value;
 

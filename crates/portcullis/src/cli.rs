@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use portcullis_config::TestRequest;
@@ -203,6 +204,7 @@ pub(crate) struct Backends {
 #[command(after_help = "\
 Example:
   portcullis routes -c portcullis.yaml
+  portcullis routes --unused 30d
   portcullis routes --json | jq -r '.[] | select(.access == \"public\") | .route'
 
 Exit status: 0 printed, 1 the configuration does not compile, 3 it cannot be read.")]
@@ -212,6 +214,9 @@ pub(crate) struct Routes {
     /// Print the table as JSON
     #[arg(long)]
     pub json: bool,
+    /// Ask the running gateway which routes had no request for this long, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub unused: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -355,7 +360,7 @@ pub(crate) struct KeysRotate {
     pub id: String,
     /// For how long the key is still good
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = duration)]
-    pub overlap: std::time::Duration,
+    pub overlap: Duration,
     /// From when on the successor is refused: 2027-12-31 or 2027-12-31T12:00:00Z, in UTC
     /// [default: never]
     #[arg(long, value_name = "TIME")]
@@ -445,7 +450,7 @@ pub(crate) struct Token {
     pub scopes: Vec<String>,
     /// Claim `exp`: for how long the token is good, as 15m or 1h30m
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = duration)]
-    pub expires_in: std::time::Duration,
+    pub expires_in: Duration,
     /// One more claim; the value is JSON, or else a text; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     pub claims: Vec<(String, serde_json::Value)>,
@@ -469,7 +474,7 @@ fn request_id(text: &str) -> Result<String, String> {
     id.map(|_| text.to_owned()).ok_or_else(|| "not the id of a request".to_owned())
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     portcullis_core::units::parse_duration(text).map_err(|fault| sentence(&fault))
 }
 

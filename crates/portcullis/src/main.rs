@@ -18,6 +18,7 @@ mod routes;
 mod run;
 mod schema;
 mod token;
+mod usage;
 mod view;
 mod watched;
 

@@ -58,7 +58,11 @@ fn over_socket(path: &Path, request: &str) -> anyhow::Result<String> {
 }
 
 /// The body of the admin API's answer; `None` where it has nothing of that name.
-fn ask(config: &Config, files: &dyn Sources, path: &str) -> anyhow::Result<Option<String>> {
+pub(crate) fn ask(
+    config: &Config,
+    files: &dyn Sources,
+    path: &str,
+) -> anyhow::Result<Option<String>> {
     let admin = &config.process.admin;
     let bind = admin.bind.as_ref().context(
         "the configuration has no admin API to ask: write for example \

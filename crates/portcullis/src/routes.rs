@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use portcullis_snapshot::{RouteRow, Snapshot, describe};
 use serde_json::Value;
 
-use crate::{NO, cli, load, output};
+use crate::{NO, cli, load, output, usage};
 
 const TITLES: [&str; 5] = ["ROUTE", "MATCH", "ACCESS", "POLICIES", "TO"];
 
 pub(crate) fn run(arguments: &cli::Routes) -> anyhow::Result<ExitCode> {
+    if let Some(within) = arguments.unused {
+        return usage::run(within, arguments);
+    }
     let Some(compiled) = load::compiled(&arguments.config.path)? else {
         return Ok(ExitCode::from(NO));
     };

@@ -24,6 +24,7 @@ use portcullis_telemetry::metrics::Registry as Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli;
+use crate::usage::{self, Usage};
 use crate::view::{self, View};
 
 /// Between two looks at the files.
@@ -131,6 +132,7 @@ impl Running {
             metrics: Arc::clone(&metrics),
             grantor,
             status: reloader.status(),
+            usage: Usage::new(clock.now().wall),
             draining: AtomicBool::new(false),
         });
         let (probes, admin) = view::serve(&config, admin, reloader.files(), &view)?;
@@ -161,6 +163,7 @@ impl Running {
     pub(crate) async fn until_stopped(mut self, signals: Signals) -> ExitCode {
         let Signals { mut hangup, mut terminate, mut interrupt } = signals;
         let mut look = tokio::time::interval(LOOK);
+        let mut count = tokio::time::interval(usage::LOOK);
         let delay = loop {
             tokio::select! {
                 _ = hangup.recv() => {
@@ -171,6 +174,10 @@ impl Running {
                     if self.reloader.changed() {
                         self.reload();
                     }
+                }
+                _ = count.tick() => {
+                    let now = self.gateway.world().now().wall;
+                    self.view.usage.look(&self.metrics, now);
                 }
                 _ = terminate.recv() => break self.config.process.shutdown.drain_delay.0,
                 _ = interrupt.recv() => break Duration::ZERO,

@@ -16,11 +16,14 @@ use portcullis_telemetry::metrics::{Exposition, Metric, Registry as Metrics, SER
 use portcullis_upstream::{Bulkhead, Health};
 use serde_json::{Value, json};
 
+use crate::usage::Usage;
+
 pub(crate) struct View {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) grantor: Arc<Embedded>,
     pub(crate) status: Arc<Mutex<Status>>,
+    pub(crate) usage: Usage,
     pub(crate) draining: AtomicBool,
 }
 
@@ -151,6 +154,13 @@ impl portcullis_admin::View for View {
     fn backends(&self) -> Value {
         let now = self.gateway.world().clock().mono();
         crate::backends::table(&self.gateway.snapshot(), now)
+    }
+
+    fn usage(&self) -> Value {
+        let now = self.gateway.world().clock().now().wall;
+        self.usage.look(&self.metrics, now);
+        let report = self.usage.report(&self.gateway.snapshot(), now);
+        serde_json::to_value(report).unwrap_or_default()
     }
 
     fn request(&self, id: &str) -> Value {

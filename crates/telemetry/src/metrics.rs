@@ -127,6 +127,11 @@ impl Registry {
         self.policies.get(name)
     }
 
+    /// How many requests each route has had, of those that are counted by themselves.
+    pub fn each_route(&self, mut visit: impl FnMut(&str, u64)) {
+        self.routes.each(|name, shards| visit(name, series::requests(shards)));
+    }
+
     /// A new configuration serves. `wall` since 1970; `number` is the N of `config@N`.
     pub fn reload_succeeded(&self, wall: Duration, number: u64, version: &str) {
         self.reloads_ok.fetch_add(1, Relaxed);

@@ -18,6 +18,10 @@ impl View for Scripted {
         json!({})
     }
 
+    fn usage(&self) -> Value {
+        json!({})
+    }
+
     fn backends(&self) -> Value {
         json!([])
     }

@@ -21,6 +21,10 @@ impl View for Scripted {
         json!({ "config": "config@1" })
     }
 
+    fn usage(&self) -> Value {
+        json!({})
+    }
+
     fn backends(&self) -> Value {
         json!([])
     }

@@ -12,6 +12,7 @@ mod demo;
 mod drill;
 mod examples;
 mod explain;
+mod finding;
 mod guides;
 mod keys;
 mod real;

@@ -30,7 +30,7 @@ pub(crate) fn address(line: &str) -> String {
     from[..end.unwrap_or(from.len())].to_owned()
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     ask(TcpStream::connect(address).unwrap(), path, "")
 }
 
@@ -46,7 +46,7 @@ fn ask(mut stream: impl Read + Write, path: &str, fields: &str) -> String {
 
 /// The answer of the admin API, as soon as it is there: a listener is told of before it.
 #[track_caller]
-fn admin(socket: &Path, path: &str) -> String {
+pub(crate) fn admin(socket: &Path, path: &str) -> String {
     for _ in 0..100_000 {
         if let Ok(stream) = UnixStream::connect(socket) {
             return ask(stream, path, "");

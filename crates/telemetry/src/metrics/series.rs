@@ -198,6 +198,16 @@ impl Series<RouteShard> {
     }
 }
 
+/// All requests of a route.
+pub(crate) fn requests(shards: &Sharded<RouteShard>) -> u64 {
+    let kinds = 0..MethodLabel::ALL.len() * CLASSES.len();
+    let of = |kind: usize| {
+        let (method, class) = (kind / CLASSES.len(), kind % CLASSES.len());
+        shards.sum(|shard| &shard.requests[method][class])
+    };
+    kinds.map(of).sum()
+}
+
 pub(crate) fn collect_route(name: &str, shards: &Sharded<RouteShard>, out: &mut Exposition) {
     for method in MethodLabel::ALL {
         for (class, label) in CLASSES.iter().enumerate() {

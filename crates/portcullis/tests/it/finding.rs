@@ -1,0 +1,91 @@
+//! Endpoints that the running gateway finds in a file, and what it tells of them and of its routes.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::binary::Place;
+use crate::run::{address, admin, get};
+
+const CONFIG: &str = r#"
+listeners: { http: { bind: "127.0.0.1:0" } }
+routes:
+  all: { match: /all, public: "for the test", to: found }
+  never: { match: /never, public: "for the test", to: found }
+backends: { found: { discover: { file: endpoints.yaml } } }
+access_log: off
+probes: off
+shutdown: { drain_delay: 0s }
+"#;
+
+/// Answers with its name until the test's process ends; its URL.
+fn backend(name: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut tcp, _)) = listener.accept() {
+            let length = name.len();
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{name}"
+            );
+            let asked = tcp.read(&mut [0; 4096]).unwrap_or(0);
+            if asked > 0 {
+                // A connection may be made and never used.
+                drop(tcp.write_all(answer.as_bytes()));
+            }
+        }
+    });
+    url
+}
+
+fn body(answer: &str) -> Value {
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+#[test]
+fn endpoints_come_and_go_with_a_file() {
+    let place = Place::with("");
+    let socket = place.write("empty", "").with_file_name("admin.sock");
+    place.write("portcullis.yaml", &format!("{CONFIG}admin: \"unix:{}\"\n", socket.display()));
+    let (one, two) = (backend("one"), backend("two"));
+    place.write("endpoints.yaml", &format!("endpoints: [{one:?}]"));
+    let running = place.start(&["run"]);
+    running.logged("other endpoints");
+    let address = address(&running.logged("listening"));
+    assert!(get(&address, "/all").ends_with("one"));
+    // A broken file changes nothing, and a good one everything.
+    place.write("endpoints.yaml", "endpoints:");
+    running.logged("endpoints stay as they are");
+    assert!(get(&address, "/all").ends_with("one"));
+    let next =
+        format!("endpoints:\n- {{ url: {two:?}, zone: b }}\n- {{ url: {one:?}, draining: true }}");
+    place.write("endpoints.yaml", &next);
+    running.logged("other endpoints");
+    assert!(get(&address, "/all").ends_with("two"));
+
+    let backends = body(&admin(&socket, "/backends"));
+    let found = &backends[0];
+    assert_eq!(found["source"]["place"], "file endpoints.yaml");
+    assert!(found["source"]["age_seconds"].is_u64(), "{found}");
+    let states: Vec<_> = found["endpoints"].as_array().unwrap().iter().collect();
+    assert_eq!((&states[0]["url"], &states[0]["zone"]), (&two.into(), &"b".into()));
+    assert_eq!(states[1]["state"], "draining");
+    let routes = body(&admin(&socket, "/routes"));
+    assert!(routes[0]["to"][0]["age_seconds"].is_u64(), "{routes}");
+    let metrics = admin(&socket, "/metrics");
+    for line in [
+        "portcullis_discovery_listings_total{backend=\"found\",result=\"ok\"} 2\n",
+        "portcullis_discovery_endpoints{backend=\"found\"} 2\n",
+        "portcullis_discovery_age_seconds{backend=\"found\"} ",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+
+    let told = place.run(&["routes", "--unused", "30d"]).yes();
+    assert!(told.contains("never  none\n"), "{told}");
+    assert!(told.contains("1 of 2 routes") && told.contains("is not known"), "{told}");
+    running.signal("TERM");
+    running.ended();
+    assert_eq!(place.run(&["routes", "--unused", "30d"]).status, 3);
+}
