@@ -6,6 +6,7 @@
 
 mod acceptance;
 mod backend;
+mod balance;
 mod bulkhead;
 mod deadline;
 mod discover;
@@ -33,10 +34,8 @@ mod watching;
 mod yaml;
 
 pub use acceptance::Acceptance;
-pub use backend::{
-    Backend, BackendTls, Balance, CookieName, Endpoint, HashKey, Protocol, ProxyVersion,
-    RetryBudget, Sticky,
-};
+pub use backend::{Backend, BackendTls, Endpoint, Protocol, ProxyVersion, RetryBudget};
+pub use balance::{Balance, CookieName, HashKey, Sticky};
 pub use bulkhead::{Bulkhead, Concurrency};
 pub use deadline::DeadlineHeader;
 pub use discover::{Discover, NameServer, endpoints};

@@ -37,10 +37,10 @@ pub(crate) const FORMATS: &[Format] = &[
     },
     Format { name: "hedge", check: |text| text.parse::<crate::retry::Hedge>().map(drop) },
     Format { name: "health", check: |text| text.parse::<crate::health::Health>().map(drop) },
-    Format { name: "hash-key", check: |text| text.parse::<crate::backend::HashKey>().map(drop) },
+    Format { name: "hash-key", check: |text| text.parse::<crate::balance::HashKey>().map(drop) },
     Format {
         name: "cookie-name",
-        check: |text| text.parse::<crate::backend::CookieName>().map(drop),
+        check: |text| text.parse::<crate::balance::CookieName>().map(drop),
     },
     Format {
         name: "name-server",

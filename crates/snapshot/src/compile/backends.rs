@@ -133,7 +133,7 @@ impl Compiler<'_, '_> {
         if secret.len() < SECRET_BYTES_MIN {
             let message = "the key has fewer than 32 bytes";
             let finding = Finding::error("weak-key", key.span, resource, message);
-            self.push(finding.help("make one with `openssl rand -hex 32`"));
+            self.push(finding.help("make one with `head -c 32 /dev/urandom | base64`"));
             return None;
         }
         let max_age = written.max_age.0.map(|age| age.as_secs());

@@ -360,3 +360,24 @@ proptest! {
         prop_assert_eq!(seen, expected);
     }
 }
+
+/// At home as long as all is well with it, and nothing else has a say in that.
+#[test]
+fn a_client_stays_at_home_unless_something_is_wrong_with_it() {
+    for algorithm in [Algorithm::LeastRequests, Algorithm::RoundRobin] {
+        let balancer = balancer(algorithm, &[1, 1, 0]);
+        let home = EndpointIndex(1);
+        let mut mix = Mix::new(1);
+        let mut pick = |home: EndpointIndex, tried: &Tried| {
+            let ask = Ask { home: Some(home), ..ask(mix.next()) };
+            (0..8).map(|_| balancer.pick(ask, tried).unwrap().0).collect::<Vec<_>>()
+        };
+        assert_eq!(pick(home, &Tried::NONE), [1; 8]);
+        let mut tried = Tried::NONE;
+        assert!(tried.insert(home));
+        assert_eq!(pick(home, &tried), [0; 8]);
+        assert!(!pick(EndpointIndex(2), &Tried::NONE).contains(&2));
+        balancer.endpoint(home).connect_failed(NOW);
+        assert_eq!(pick(home, &Tried::NONE), [0; 8]);
+    }
+}
