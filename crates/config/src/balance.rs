@@ -30,8 +30,8 @@ pub enum Balance {
     Sticky(Sticky),
 }
 
-/// A cookie that keeps a client at its endpoint. Its value is a keyed hash, which tells nobody where
-/// that is and which nobody else can make.
+/// A cookie that keeps a client at its endpoint. Its value is a keyed hash, which tells nobody
+/// where that is and which nobody else can make.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {

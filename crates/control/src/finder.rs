@@ -191,6 +191,7 @@ impl Search {
         }
         let count = endpoints.len();
         let verdict = self.discovery.listed(endpoints, version.into(), (self.now)());
+        self.apply();
         match verdict {
             Update::Same => {}
             Update::Changed { added, removed } => tracing::info!(
@@ -207,7 +208,6 @@ impl Search {
                 "no endpoints were found; the old ones stay until that is confirmed"
             ),
         }
-        self.apply();
         match verdict {
             Update::Held => CONFIRM_AFTER,
             _ => valid.unwrap_or(SILENT_MAX).min(RECONCILE),
