@@ -1,9 +1,8 @@
 //! The services behind the gateway, as written.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
-use portcullis_core::decode::{Fault, Spanned, short_or_long};
+use portcullis_core::decode::{Spanned, short_or_long};
 use portcullis_core::node::Node;
 use portcullis_core::units::{DurationOrOff, PositiveDuration};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
