@@ -54,6 +54,7 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("least-requests", balancing::least_requests()?),
         ("ewma", balancing::ewma()?),
         ("hash", balancing::hash()?),
+        ("sticky", balancing::sticky()?),
         ("slow-start", balancing::slow_start()?),
         ("panic-threshold", balancing::panic_threshold()?),
         ("set-aside", protecting::set_aside()?),

@@ -6,11 +6,11 @@ use std::time::Duration;
 use portcullis_upstream::balancer::Settings;
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::{
-    Algorithm, Ask, Balancer, Endpoint, HealthSettings, Outcome, Service, Tried,
+    Algorithm, Ask, Balancer, Endpoint, EndpointIndex, HealthSettings, Outcome, Service, Tried,
 };
 
 use super::plot::{COLOURS, GREY, Line, ORANGE, Panel, Plot};
-use super::simulation::{Course, Measured, World, at, balancer, by, no_key, run, well};
+use super::simulation::{Course, Measured, WINDOW, World, at, balancer, by, no_key, run, well};
 
 const GIVEN: &str = "requests a second, by endpoint";
 
@@ -263,5 +263,62 @@ pub(super) fn panic_threshold() -> anyhow::Result<Plot> {
             label: GIVEN,
             lines: lines(&measured.given, &["first", "second", "third", "fourth"]),
         }],
+    })
+}
+
+/// Clients that come back, each to where its cookie says, and some that come for the first time.
+pub(super) fn sticky() -> anyhow::Result<Plot> {
+    const RATE: f64 = 600.0;
+    const CLIENTS: u64 = 300;
+    let balancer = balancer(by(Algorithm::LeastRequests), &[1; 4])?;
+    let mut mix = Mix::new(13);
+    let mut homes: Vec<Option<EndpointIndex>> = vec![None; CLIENTS as usize];
+    let mut given: Vec<Course> = vec![Vec::new(); 4];
+    let mut moved = Vec::new();
+    for window in 0..90 {
+        let begin = f64::from(window) * WINDOW;
+        let down = (15.0..25.0).contains(&begin);
+        check(&balancer.members()[0].endpoint, !down, at(begin));
+        let (mut counts, mut moves) = ([0.0; 4], 0.0);
+        for request in 0..(RATE * WINDOW) as u32 {
+            let now = at(begin + f64::from(request) / RATE);
+            let client = mix.below(CLIENTS) as usize;
+            // One in two hundred is somebody new in the place of somebody who has left.
+            if mix.below(200) == 0 {
+                homes[client] = None;
+            }
+            let home = homes[client];
+            let ask = Ask { now, random: mix.next(), home, ..Ask::default() };
+            let Some(index) = balancer.pick(ask, &Tried::NONE) else { continue };
+            if home.is_some_and(|home| home != index) {
+                moves += 1.0;
+            }
+            homes[client] = Some(index);
+            counts[index.get()] += 1.0 / WINDOW;
+        }
+        let middle = begin + WINDOW / 2.0;
+        for (course, count) in given.iter_mut().zip(counts) {
+            course.push((middle, count));
+        }
+        moved.push((middle, moves / WINDOW));
+    }
+    let mut given = lines(&given, &["the one that fails", "the others", "", ""]);
+    given[0].colour = ORANGE;
+    for other in &mut given[1..] {
+        other.colour = COLOURS[0];
+    }
+    Ok(Plot {
+        title: "sticky",
+        about: "300 clients and four endpoints, of which one fails for ten seconds; each second \
+                three clients are new.",
+        spans: vec![(15.0, 25.0, "one is down")],
+        seconds: 45.0,
+        panels: vec![
+            Panel { label: GIVEN, lines: given },
+            Panel {
+                label: "clients that have to move, a second",
+                lines: vec![Line::new("moved", COLOURS[0], moved)],
+            },
+        ],
     })
 }
