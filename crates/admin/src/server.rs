@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::Request;
@@ -64,7 +65,9 @@ pub struct Server {
     address: Option<SocketAddr>,
     /// Its path, and what was made there.
     socket: Option<(PathBuf, FileId)>,
-    _stop: oneshot::Sender<()>,
+    /// Dropped, it ends the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -83,6 +86,11 @@ impl Drop for Server {
         {
             // Gone already is as good.
             drop(std::fs::remove_file(path));
+        }
+        // What it shows is held by nobody afterwards.
+        drop(self.stop.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the admin server ended in a panic");
         }
     }
 }
@@ -137,7 +145,7 @@ pub fn start(bind: &Bind, access: Access, view: Arc<dyn View>) -> io::Result<Ser
     let entrance = Entrance { access, local_only, near: true };
     let (stop, stopped) = oneshot::channel();
     // The runtime is made on its thread, since one must not be dropped within another.
-    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let served = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let served = served.and_then(|runtime| {
             runtime.block_on(async {
@@ -153,7 +161,7 @@ pub fn start(bind: &Bind, access: Access, view: Arc<dyn View>) -> io::Result<Ser
             tracing::error!(%error, "the admin server could not start");
         }
     })?;
-    Ok(Server { address, socket, _stop: stop })
+    Ok(Server { address, socket, stop: Some(stop), thread: Some(thread) })
 }
 
 /// A socket that only our own user can open. One that a dead process has left is replaced; one that

@@ -279,23 +279,29 @@ impl Gateway {
 
     /// Ends the workers, with whatever they are doing, and flushes the log.
     pub fn stop(mut self) {
-        self.stop.send_replace(true);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a worker ended in a panic");
-            }
-        }
+        self.end_workers();
         if let Some(log) = self.shared.log().take()
             && !log.close(LOG_FLUSH)
         {
             tracing::warn!("the access log did not take its last lines in time");
         }
     }
+
+    fn end_workers(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended in a panic");
+            }
+        }
+    }
 }
 
 impl Drop for Gateway {
+    /// Waits for the workers even where starting failed half-way: a process that ends while one of
+    /// them asks for random bytes is aborted by the library, which has taken its source apart.
     fn drop(&mut self) {
-        self.stop.send_replace(true);
+        self.end_workers();
         self.shared.active.borrow().sockets.values().for_each(|socket| socket.remove());
     }
 }
