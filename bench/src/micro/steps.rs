@@ -59,6 +59,7 @@ pub(crate) fn log_line(times: u64) {
         listener: "https",
         route: Some("orders"),
         backend: Some("orders-v1"),
+        variant: None,
         endpoint: Some("http://10.0.0.1:8080"),
         method: "GET",
         host: b"api.example.com",

@@ -29,6 +29,7 @@ pub(crate) fn answer(
     method: &Method,
     path: &str,
     fields: &HeaderMap,
+    body: &[u8],
 ) -> Response<Full<Bytes>> {
     if let Err((status, reason)) = permit(entrance, fields) {
         let mut response = problem(status, reason);
@@ -38,12 +39,15 @@ pub(crate) fn answer(
         }
         return response;
     }
+    let full = !matches!(entrance.access, Access::Probes);
+    if full && let Some(response) = change(view, method, path, body) {
+        return response;
+    }
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    let full = !matches!(entrance.access, Access::Probes);
     match path {
         "/healthz" => json_of(StatusCode::OK, &json!({ "alive": true })),
         "/ready" => {
@@ -62,6 +66,7 @@ pub(crate) fn answer(
         "/routes" if full => json_of(StatusCode::OK, &view.routes()),
         "/backends" if full => json_of(StatusCode::OK, &view.backends()),
         "/usage" if full => json_of(StatusCode::OK, &view.usage()),
+        OVERRIDES if full => json_of(StatusCode::OK, &view.overrides()),
         "/version" if full => json_of(StatusCode::OK, &view.version()),
         path if full && path.starts_with("/requests/") => {
             let found = view.request(&path["/requests/".len()..]);
@@ -72,6 +77,41 @@ pub(crate) fn answer(
         }
         _ => problem(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
+}
+
+const OVERRIDES: &str = "/overrides";
+
+/// What changes something; `None` for what only looks.
+fn change(
+    view: &dyn View,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+) -> Option<Response<Full<Bytes>>> {
+    let rest = path.strip_prefix(OVERRIDES)?;
+    Some(match (method, rest.strip_prefix('/')) {
+        (&Method::POST, None) if rest.is_empty() => match view.set_override(body) {
+            Ok(said) => json_of(StatusCode::OK, &said),
+            Err(reason) => problem(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        },
+        (&Method::DELETE, None) if rest.is_empty() => {
+            json_of(StatusCode::OK, &json!({ "cleared": view.clear_overrides(None) }))
+        }
+        (&Method::DELETE, Some(number)) => {
+            let number = number.parse().ok();
+            match number.map_or(0, |number| view.clear_overrides(Some(number))) {
+                0 => problem(StatusCode::NOT_FOUND, "there is no override of this revision"),
+                cleared => json_of(StatusCode::OK, &json!({ "cleared": cleared })),
+            }
+        }
+        (&Method::GET | &Method::HEAD, _) => return None,
+        _ => {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "not served here");
+            let allow = HeaderValue::from_static("GET, HEAD, POST, DELETE");
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }
+    })
 }
 
 /// A page in somebody's browser must not reach this, even on loopback: it could come by a name

@@ -32,6 +32,18 @@ pub trait View: Send + Sync + 'static {
     /// What was decided about the requests of this id: a list, the latest first.
     fn request(&self, id: &str) -> serde_json::Value;
 
+    /// What is overridden at run time.
+    fn overrides(&self) -> serde_json::Value;
+
+    /// Overrides something, as written in the body of a request.
+    ///
+    /// # Errors
+    /// What is wrong with it, for who has sent it.
+    fn set_override(&self, written: &[u8]) -> Result<serde_json::Value, String>;
+
+    /// Ends the override of this revision, or all; says how many.
+    fn clear_overrides(&self, revision: Option<u64>) -> usize;
+
     /// Program and configuration.
     fn version(&self) -> serde_json::Value;
 }

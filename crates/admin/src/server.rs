@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,6 +29,8 @@ use crate::answer::{Entrance, answer};
 
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// What somebody wants changed fits into it.
+const BODY_BYTES_MAX: usize = 64 << 10;
 /// Nobody holds one of the few connections for longer, not even by reading slowly.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -208,9 +212,20 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let (method, path) = (request.method(), request.uri().path());
-        let response = answer(&*view, &entrance, method, path, request.headers());
-        async move { Ok::<_, Infallible>(response) }
+        let (head, body) = request.into_parts();
+        let (view, entrance) = (&view, &entrance);
+        async move {
+            let (method, path) = (&head.method, head.uri.path());
+            // Who may do nothing here is refused for that, whatever the body is.
+            let body = match method.is_safe() {
+                true => Bytes::new(),
+                false => match Limited::new(body, BODY_BYTES_MAX).collect().await {
+                    Ok(body) => body.to_bytes(),
+                    Err(_) => Bytes::from_static(b"too long"),
+                },
+            };
+            Ok::<_, Infallible>(answer(&**view, entrance, method, path, &head.headers, &body))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -25,6 +25,7 @@ mod retry;
 mod route;
 mod schema;
 mod socket;
+mod target;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -57,11 +58,11 @@ pub use render::{
 pub use require::{CertificateRule, ClaimTest, Require, Requirement, Roles, Tenant};
 pub use retry::{Hedge, Retry, RetryOn};
 pub use route::{
-    ACTIONS, AuthUse, Group, Layer, Limits, Priority, Route, Settings, Target, Timeouts, Upgrade,
-    Upgrades,
+    ACTIONS, AuthUse, Group, Layer, Limits, Priority, Route, Settings, Timeouts, Upgrade, Upgrades,
 };
 pub use schema::schema;
 pub use socket::{BindAddress, SocketMode};
+pub use target::{Target, When};
 pub use text::{
     AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
     Name, Network, Reason, Reference, Statuses,

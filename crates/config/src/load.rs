@@ -339,6 +339,7 @@ impl<'a> Loader<'a> {
             matches: only.matches.0,
             public: only.public,
             to: only.to.0,
+            sticky: only.sticky,
             layer,
         })
     }

@@ -215,7 +215,7 @@ impl<'de> Deserialize<'de> for Method {
 
 /// A value of a condition: a text, or a map with one of three keys.
 #[derive(Clone, Debug)]
-struct LongValue(ValueText);
+pub(crate) struct LongValue(ValueText);
 
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -334,16 +334,6 @@ impl Match {
             (None, Some(regex)) => vec![PathText::Regex(regex)],
             (None, None) => Self::any(span).paths,
         };
-        let conditions = |entries: Entries<LongValue>, lower: bool| {
-            let condition = |(key, value): (portcullis_core::node::Key, LongValue)| Condition {
-                name: match lower {
-                    true => Spanned::new(key.name.to_ascii_lowercase(), key.span),
-                    false => Spanned::new(key.name, key.span),
-                },
-                value: value.0,
-            };
-            entries.0.into_iter().map(condition).collect()
-        };
         Ok(Self {
             span,
             hosts: long.hosts.unwrap_or_default(),
@@ -359,6 +349,18 @@ impl Match {
             query: conditions(long.query, false),
         })
     }
+}
+
+/// Conditions by name; `lower` for names that are compared without case.
+pub(crate) fn conditions(entries: Entries<LongValue>, lower: bool) -> Vec<Condition> {
+    let condition = |(key, value): (portcullis_core::node::Key, LongValue)| Condition {
+        name: match lower {
+            true => Spanned::new(key.name.to_ascii_lowercase(), key.span),
+            false => Spanned::new(key.name, key.span),
+        },
+        value: value.0,
+    };
+    entries.0.into_iter().map(condition).collect()
 }
 
 impl JsonSchema for Match {

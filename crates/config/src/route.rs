@@ -9,12 +9,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::balance::HashKey;
 use crate::bulkhead::Bulkhead;
 use crate::deadline::DeadlineHeader;
 use crate::forms::OneOrMany;
 use crate::matching::Match;
 use crate::require::Require;
 use crate::retry::Retry;
+use crate::target::{Target, Targets};
 use crate::text::{Name, Reason};
 
 /// Keys of which every route has exactly one: what becomes of a request that passed.
@@ -36,6 +38,7 @@ pub struct Route {
     pub public: Option<Spanned<Reason>>,
     /// Backends by weight; empty when the action is one of the policies.
     pub to: Vec<Target>,
+    pub sticky: Option<Spanned<OneOrMany<HashKey>>>,
     /// What it says itself, without what it inherits.
     pub layer: Layer,
 }
@@ -184,10 +187,18 @@ pub(crate) struct RouteOnly {
     /// cannot be inherited, so that each open door was opened by itself.
     #[serde(default)]
     pub(crate) public: Option<Spanned<Reason>>,
-    /// The backend that gets the request, or several with weights:
-    /// `{orders-v1: 90, orders-v2: 10}`. A weight of 0 sends nothing.
+    /// The backend that gets the request, or several variants with weights:
+    /// `{orders-v1: 90, orders-v2: 10}`. A weight of 0 gets only what its `when` says. Which
+    /// variant it is stands in the log and the metrics, and the backend is told in
+    /// `Portcullis-Variant`.
     #[serde(default)]
     pub(crate) to: Targets,
+    /// What keeps a client at its variant: `client`, `tenant`, `ip`, `header:NAME`, `cookie:NAME`
+    /// or `param:NAME`, or a list, of which the first counts that the request has. When a weight is
+    /// raised, clients move to that variant only. Default: each request is drawn anew, and so is
+    /// one that has none of these.
+    #[serde(default)]
+    pub(crate) sticky: Option<Spanned<OneOrMany<HashKey>>>,
 }
 
 /// What only a group can say.
@@ -412,57 +423,4 @@ impl std::str::FromStr for Timeouts {
 portcullis_core::written_short_or_long! {
     Timeouts = LongTimeouts: "duration-or-off", "a duration such as `15s`, or `off`",
         r"^(off|([0-9]+(d|h|ms|m|s))+)$";
-}
-
-/// A backend and its share of a route's requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub backend: Spanned<String>,
-    pub weight: u32,
-}
-
-/// The written form of `to`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Targets(pub(crate) Vec<Target>);
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-struct Weight(#[schemars(range(min = 0, max = 1_000_000))] u32);
-
-impl JsonSchema for Targets {
-    fn schema_name() -> Cow<'static, str> {
-        "Targets".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "anyOf": [
-                generator.subschema_for::<Name>(),
-                {
-                    "type": "object",
-                    "additionalProperties": generator.subschema_for::<Weight>(),
-                    "minProperties": 1,
-                },
-            ],
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Targets {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let node = Node::deserialize(from)?;
-        if let Value::Str(name) = node.value {
-            let backend = Spanned::new(name, node.span);
-            return Ok(Self(vec![Target { backend, weight: 100 }]));
-        }
-        let entries = Entries::<Weight>::deserialize(&node).map_err(D::Error::custom)?;
-        if entries.iter().all(|(_, weight)| weight.0 == 0) {
-            return Err(D::Error::custom("at least one weight must be more than 0"));
-        }
-        let target = |(key, Weight(weight)): (Key, Weight)| Target {
-            backend: Spanned::new(key.name, key.span),
-            weight,
-        };
-        Ok(Self(entries.0.into_iter().map(target).collect()))
-    }
 }

@@ -1,5 +1,7 @@
 //! What can be typed. Nothing is done here.
 
+pub(crate) mod overrides;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub(crate) enum Verb {
     Routes(Routes),
     /// Say what would become of a request, phase by phase, without sending it
     Explain(Explain),
+    /// Shift a running gateway's traffic: weights, blue-green, endpoints out of service
+    Override(overrides::Override),
     /// Print the JSON Schema of the configuration, for editors
     #[command(after_help = "\
 Example:

@@ -196,7 +196,7 @@ impl Said {
     fn sentence(&self) -> String {
         match self {
             Self::Forwarded { to } => {
-                let total: u32 = to.iter().map(|to| to.weight).sum();
+                let total: u64 = to.iter().map(|to| to.weight).sum();
                 let share = |to: &TargetRow| match to.weight == total {
                     true => to.backend.clone(),
                     false => format!("{} ({} of {total})", to.backend, to.weight),
@@ -234,7 +234,7 @@ fn said(verdict: &Verdict, row: Option<&RouteRow>) -> Said {
         // Which of several it is depends on chance, so all that may get it are told.
         Verdict::Forward { .. } => {
             let to = row.map(|row| row.to.clone()).unwrap_or_default();
-            Said::Forwarded { to: to.into_iter().filter(|to| to.weight > 0).collect() }
+            Said::Forwarded { to: to.into_iter().filter(|to| to.weight > 0 || to.when).collect() }
         }
         Verdict::Reply(reply) => {
             let location = reply.head.fields.get(b"location");

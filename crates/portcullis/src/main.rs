@@ -2,6 +2,7 @@
 //!
 //! Exit statuses: 0 yes, 1 no (what was asked does not hold), 2 usage, 3 could not run.
 
+mod admin_api;
 mod audit;
 mod backends;
 mod check;
@@ -13,6 +14,7 @@ mod explain;
 mod keys;
 mod load;
 mod output;
+mod r#override;
 mod past;
 mod routes;
 mod run;
@@ -65,6 +67,7 @@ fn verb(verb: &Verb) -> anyhow::Result<ExitCode> {
         Verb::Routes(arguments) => routes::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Schema => schema::run(),
+        Verb::Override(arguments) => r#override::run(arguments),
         Verb::Keys(arguments) => keys::run(arguments),
         Verb::Token(arguments) => token::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),

@@ -1,27 +1,20 @@
 //! `portcullis explain --id`: what became of a request that the running gateway has had.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use portcullis_config::{AdminAddress, Config};
-use portcullis_core::registry::Sources;
+use anyhow::Context as _;
 use portcullis_telemetry::recent::Found;
 
-use crate::{NO, cli, load, output, view};
-
-/// For each step of asking.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::admin_api::{self, Answer};
+use crate::{NO, cli, load, output};
 
 pub(crate) fn run(id: &str, arguments: &cli::Explain) -> anyhow::Result<ExitCode> {
     let (attempt, _) = load::attempt(&arguments.config.path)?;
     let config = attempt.config.as_ref().context("the configuration cannot be read: `check` it")?;
-    let answer = ask(config, &attempt.files, &format!("/requests/{id}"))?;
-    let Some(body) = answer else {
+    let path = format!("/requests/{id}");
+    let answer = admin_api::ask(config, &attempt.files, "GET", &path, "")?;
+    let Answer::Found(body) = answer else {
         output::complain(&format!(
             "no request `{id}` is remembered: it is more than an hour old, was pushed out by \
              others (see `recent_max`), or was another gateway's"
@@ -43,63 +36,10 @@ pub(crate) fn run(id: &str, arguments: &cli::Explain) -> anyhow::Result<ExitCode
 /// # Errors
 /// It does not answer.
 pub(crate) fn found_at(socket: &Path, id: &str) -> anyhow::Result<Vec<Found>> {
-    let request = format!("GET /requests/{id} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    match over_socket(socket, &request).and_then(|answer| body(&answer))? {
-        Some(body) => serde_json::from_str(&body).context("the admin API's answer"),
-        None => Ok(Vec::new()),
+    match admin_api::get_at(socket, &format!("/requests/{id}"))? {
+        Answer::Found(body) => serde_json::from_str(&body).context("the admin API's answer"),
+        Answer::NotFound | Answer::Refused(_) => Ok(Vec::new()),
     }
-}
-
-fn over_socket(path: &Path, request: &str) -> anyhow::Result<String> {
-    let stream = UnixStream::connect(path);
-    let stream = stream.with_context(|| format!("nobody listens at {}", path.display()))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    exchange(stream, request).context("the admin API did not answer")
-}
-
-/// The body of the admin API's answer; `None` where it has nothing of that name.
-pub(crate) fn ask(
-    config: &Config,
-    files: &dyn Sources,
-    path: &str,
-) -> anyhow::Result<Option<String>> {
-    let admin = &config.process.admin;
-    let bind = admin.bind.as_ref().context(
-        "the configuration has no admin API to ask: write for example \
-         `admin: unix:/run/portcullis/admin.sock`",
-    )?;
-    let token = match &admin.token {
-        Some(token) => format!("Authorization: Bearer {}\r\n", view::secret(files, token)?),
-        None => String::new(),
-    };
-    let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n{token}\r\n");
-    let answer = match bind {
-        AdminAddress::Unix(path) => over_socket(Path::new(path), &request)?,
-        AdminAddress::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)
-                .with_context(|| format!("nobody listens at {address}"))?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            exchange(stream, &request).context("the admin API did not answer")?
-        }
-    };
-    body(&answer)
-}
-
-fn body(answer: &str) -> anyhow::Result<Option<String>> {
-    let (head, body) = answer.split_once("\r\n\r\n").context("the admin API's answer is cut")?;
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(Some(body.to_owned())),
-        Some("404") => Ok(None),
-        Some("401") => bail!("the admin API does not take the token"),
-        _ => Err(anyhow!("the admin API said: {}", head.lines().next().unwrap_or_default())),
-    }
-}
-
-fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<String> {
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 /// Like the offline `explain`, of which it is the past tense.

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use portcullis_snapshot::{RouteRow, Snapshot, describe};
+use portcullis_snapshot::{RouteRow, Snapshot, TargetRow, describe};
 use serde_json::Value;
 
 use crate::{NO, cli, load, output, usage};
@@ -52,9 +52,20 @@ fn cells(row: &RouteRow, several_listeners: bool) -> Cells {
     let to = match row.to.as_slice() {
         [] => vec!["(answered here)".to_owned()],
         [only] => vec![only.backend.clone()],
-        several => several.iter().map(|to| format!("{} {}", to.backend, to.weight)).collect(),
+        several => several.iter().map(target).collect(),
     };
     [name, row.matches.clone(), access, policies(row), to]
+}
+
+/// `canary (orders-v2) 10 or when, not 5`
+fn target(to: &TargetRow) -> String {
+    let name = match &to.variant {
+        Some(variant) => format!("{variant} ({})", to.backend),
+        None => to.backend.clone(),
+    };
+    let when = if to.when { " or when" } else { "" };
+    let configured = to.configured.map(|weight| format!(", not {weight}")).unwrap_or_default();
+    format!("{name} {}{when}{configured}", to.weight)
 }
 
 /// Those that `access` does not say already, and what the route lets a connection become.

@@ -9,13 +9,14 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use portcullis_snapshot::Snapshot;
 use portcullis_telemetry::metrics::Registry;
 use portcullis_telemetry::timestamp::Stamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{cli, load, output, past};
+use crate::admin_api::{self, Answer};
+use crate::{cli, load, output};
 
 /// Between two looks.
 pub(crate) const LOOK: Duration = Duration::from_secs(10);
@@ -128,8 +129,10 @@ impl Report {
 pub(crate) fn run(within: Duration, arguments: &cli::Routes) -> anyhow::Result<ExitCode> {
     let (attempt, _) = load::attempt(&arguments.config.path)?;
     let config = attempt.config.as_ref().context("the configuration cannot be read: `check` it")?;
-    let answer = past::ask(config, &attempt.files, "/usage")?;
-    let body = answer.context("the gateway that runs does not tell which routes are used")?;
+    let answer = admin_api::ask(config, &attempt.files, "GET", "/usage", "")?;
+    let Answer::Found(body) = answer else {
+        bail!("the gateway that runs does not tell which routes are used");
+    };
     let report: Report = serde_json::from_str(&body).context("the admin API's answer")?;
     match arguments.json {
         true => {

@@ -163,6 +163,18 @@ impl portcullis_admin::View for View {
         serde_json::to_value(report).unwrap_or_default()
     }
 
+    fn overrides(&self) -> Value {
+        crate::r#override::told::list(&self.gateway)
+    }
+
+    fn set_override(&self, written: &[u8]) -> Result<Value, String> {
+        crate::r#override::told::set(&self.gateway, written)
+    }
+
+    fn clear_overrides(&self, revision: Option<u64>) -> usize {
+        self.gateway.clear_overrides(revision)
+    }
+
     fn request(&self, id: &str) -> Value {
         // Plain texts and numbers: there is nothing in them that JSON cannot hold.
         serde_json::to_value(self.gateway.decided(id)).unwrap_or_default()

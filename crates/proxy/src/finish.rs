@@ -417,6 +417,12 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
         bytes_out: trip.bytes_out,
     };
     worker.metrics.request(series.unwrap_or(&active.no_route), &seen);
+    let variant = trip.variant.zip(trip.route).zip(route.and_then(|route| route.to.as_ref()));
+    let variant = variant.map(|((variant, route), to)| {
+        let variant = usize::from(variant);
+        active.variants[route][variant].observe(worker.metrics.id(), status, answered);
+        &*to.variants[variant].name
+    });
     let identity = exchange.identity.as_deref();
     let listener = active.snapshot.listeners.get(usize::from(exchange.connection.listener));
     let backend = trip.backend.and_then(|backend| active.snapshot.backends.get(backend));
@@ -451,6 +457,7 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
         listener: decided.listener,
         route: decided.route,
         backend: decided.backend,
+        variant,
         endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
         method: decided.method,
         host: decided.host,

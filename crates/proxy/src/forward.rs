@@ -79,6 +79,10 @@ pub(crate) async fn forward<C: Client>(
         return Err(refused(Problem::new(codes::METHOD_NOT_ALLOWED).detail(detail)));
     }
     prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
+    if let (Some(variant), Some(to)) = (slot.trip.variant, &route.to) {
+        let name = &to.variants[usize::from(variant)].name;
+        prepare::tell_variant(&mut slot.exchange.request.fields, name);
+    }
     if backend.forward_certificate {
         certificate::forward(&mut slot.exchange);
     }

@@ -9,16 +9,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use portcullis_snapshot::{Backend, Bind, Snapshot};
+use portcullis_snapshot::{Backend, Bind, Route, Snapshot, Variant};
 use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{
-    BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries,
+    BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries, VariantSeries,
 };
 use portcullis_telemetry::recent::{Found, Recent};
-use portcullis_upstream::Endpoint;
+use portcullis_upstream::{Endpoint, Overrides};
 use tokio::sync::{mpsc, watch};
 
 use crate::addresses::Addresses;
+use crate::overrides::serve_endpoints;
 use crate::services::World;
 use crate::socket::Listening;
 use crate::worker::{Handed, Worker};
@@ -33,13 +34,15 @@ const LOG_FLUSH: Duration = Duration::from_secs(2);
 type Sockets = HashMap<Arc<str>, Arc<Listening>>;
 
 /// A snapshot that serves, with what belongs to it outside of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Active {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) sockets: Sockets,
     /// Series of the routes, by index; then of requests that match none.
     pub(crate) routes: Vec<Arc<RouteSeries>>,
     pub(crate) no_route: Arc<RouteSeries>,
+    /// Series of each route's variants, where it has several.
+    pub(crate) variants: Vec<Arc<[Arc<VariantSeries>]>>,
     pub(crate) backends: Vec<Arc<BackendSeries>>,
     /// What the limits of each route said, by index.
     pub(crate) limits: Vec<Arc<LimitSeries>>,
@@ -50,10 +53,19 @@ pub(crate) struct Active {
 
 impl Active {
     fn new(snapshot: Snapshot, sockets: Sockets, all: &Registry) -> Self {
-        all.make_room(snapshot.routes.len().max(snapshot.backends.len()));
+        let several = snapshot.routes.iter().map(|route| variants(route).len()).sum();
+        all.make_room(snapshot.routes.len().max(snapshot.backends.len()).max(several));
         Self {
             routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
             no_route: all.route("(none)"),
+            variants: snapshot
+                .routes
+                .iter()
+                .map(|route| {
+                    let series = |one: &Variant| all.variant(&route.name, &one.name);
+                    variants(route).iter().map(series).collect()
+                })
+                .collect(),
             backends: snapshot.backends.iter().map(|backend| all.backend(&backend.name)).collect(),
             limits: snapshot.routes.iter().map(|route| all.limit(&route.name)).collect(),
             policies: snapshot
@@ -66,6 +78,12 @@ impl Active {
             snapshot: Arc::new(snapshot),
             sockets,
         }
+    }
+
+    /// The same with another snapshot of the same configuration: under other overrides.
+    pub(crate) fn under(same: &Self, snapshot: Snapshot) -> Self {
+        let config = snapshot.version.short();
+        Self { config, snapshot: Arc::new(snapshot), ..same.clone() }
     }
 
     /// How long a connection to this endpoint may idle; `None` if nobody uses it any more.
@@ -85,6 +103,12 @@ impl Active {
     }
 }
 
+/// Of a route that has several.
+fn variants(route: &Route) -> &[Variant] {
+    let variants = route.to.as_ref().map(|to| &to.variants[..]).unwrap_or_default();
+    if variants.len() > 1 { variants } else { &[] }
+}
+
 /// What workers share.
 pub(crate) struct Shared {
     pub(crate) world: World,
@@ -92,6 +116,7 @@ pub(crate) struct Shared {
     log: Mutex<Option<Log>>,
     pub(crate) recent: Recent,
     pub(crate) active: watch::Sender<Arc<Active>>,
+    pub(crate) overrides: Mutex<Overrides>,
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) addresses: Arc<Addresses>,
     /// Connections of each worker.
@@ -147,11 +172,9 @@ pub enum StartError {
 /// The running data plane.
 #[derive(Debug)]
 pub struct Gateway {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
-    /// One swap at a time.
-    swapping: Mutex<()>,
 }
 
 impl Gateway {
@@ -173,6 +196,7 @@ impl Gateway {
             recent: Recent::new(workers, recent_bytes_max),
             active: watch::Sender::new(active),
             addresses: Arc::default(),
+            overrides: Mutex::default(),
             drain: watch::Sender::new(false),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             inboxes,
@@ -190,7 +214,7 @@ impl Gateway {
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(run)?);
         }
-        Ok(Self { shared, stop, threads, swapping: Mutex::default() })
+        Ok(Self { shared, stop, threads })
     }
 
     /// Lets every request that begins from now on see `snapshot`. Requests under way keep theirs.
@@ -198,11 +222,14 @@ impl Gateway {
     /// # Errors
     /// A new listener cannot be opened. The old snapshot serves on, untouched.
     pub fn swap(&self, snapshot: Snapshot) -> Result<(), BindError> {
-        let _one = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        // One swap at a time.
+        let overrides = self.shared.overrides();
         let old = Arc::clone(&self.shared.active.borrow());
         let sockets = bind(&snapshot, &old.sockets)?;
         adopt_endpoints(&snapshot, true, self.shared.world.clock().mono());
         let directory = Arc::clone(&snapshot.directory);
+        let snapshot = snapshot.under(&overrides);
+        serve_endpoints(&snapshot, &overrides);
         let active = Arc::new(Active::new(snapshot, sockets, &self.shared.registry));
         self.shared.active.send_replace(Arc::clone(&active));
         // Requests under way may keep the old ones for a while.

@@ -40,6 +40,7 @@ mod listener;
 mod max_forwards;
 mod outbox;
 mod overload;
+mod overrides;
 mod patience;
 mod pool;
 mod prepare;
@@ -58,4 +59,5 @@ mod worker;
 
 pub use clock::Clock;
 pub use gateway::{BindError, Gateway, Options, StartError};
+pub use overrides::{Order, OverrideError};
 pub use services::{World, fill_random};

@@ -24,6 +24,7 @@ const CLIENT: &[u8] = b"portcullis-client";
 const TENANT: &[u8] = b"portcullis-tenant";
 const AUTH: &[u8] = b"portcullis-auth";
 const SCOPES: &[u8] = b"portcullis-scopes";
+const VARIANT: &[u8] = b"portcullis-variant";
 
 /// What the gateway calls itself in `Via`.
 const PSEUDONYM: &[u8] = b"portcullis";
@@ -74,6 +75,11 @@ pub(crate) fn prepare(
         }
     }
     Ok(())
+}
+
+/// Says which variant of the route the request is; what clients say of it is gone by then.
+pub(crate) fn tell_variant(fields: &mut Fields, name: &str) {
+    fields.append(VARIANT, name.as_bytes());
 }
 
 /// Where the request comes from, and what it asked for there.

@@ -93,7 +93,10 @@ async fn answer<C: Client>(
     trip.route = decision.route.map(|index| index.0 as usize);
     trip.seen = decision.seen;
     let (route, number) = match (decision.verdict, trip.route) {
-        (Verdict::Forward { backend }, Some(route)) => (route, backend),
+        (Verdict::Forward { backend, variant }, Some(route)) => {
+            trip.variant = variant;
+            (route, backend)
+        }
         (Verdict::Reply(reply), _) => return Ok(Answer::Here(reply)),
         (Verdict::Refuse(problem), Some(route))
             if is_planted(Fault::AuthAfterForward) && snapshot.routes[route].to.is_some() =>

@@ -29,6 +29,8 @@ pub(crate) struct Trip {
     /// How many of the route's policies saw the request.
     pub(crate) seen: usize,
     pub(crate) backend: Option<usize>,
+    /// Which of the route's variants, where there are several.
+    pub(crate) variant: Option<u16>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     pub(crate) retries: u32,
     /// Until when there has to be an answer, once all of a request has been sent.

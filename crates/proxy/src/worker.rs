@@ -363,6 +363,9 @@ async fn sweep(worker: Rc<Worker>) {
             let active = worker.active();
             worker.pool.sweep(now, |endpoint| active.idle_timeout(endpoint));
             worker.count_pool(&active);
+            if worker.index == 0 {
+                worker.shared.expire_overrides(now);
+            }
         }
     }
 }

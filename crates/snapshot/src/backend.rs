@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::{Exchange, Known};
+use portcullis_core::Exchange;
 use portcullis_upstream::{Breaker, Budget, Capacity, HealthSettings, Tail, breaker};
 
 use crate::discovery::Discovery;
 use crate::endpoints::Endpoints;
+use crate::targets::cookie;
 
 #[derive(Debug)]
 pub struct Backend {
@@ -85,16 +86,9 @@ impl HashKey {
             Self::Tenant => identity?.tenant.as_ref().map(|tenant| fnv(tenant.as_bytes())),
             Self::Header(name) => exchange.request.fields.get(name.as_bytes()).map(fnv),
             Self::Param(name) => exchange.param(name).map(fnv),
-            Self::Cookie(name) => cookie(exchange, name).map(fnv),
+            Self::Cookie(name) => cookie(exchange, name.as_bytes()).map(fnv),
         }
     }
-}
-
-/// The value of the first cookie of that name.
-pub(crate) fn cookie<'a>(exchange: &'a Exchange, name: &str) -> Option<&'a [u8]> {
-    let fields = exchange.request.fields.known_all(Known::Cookie);
-    let mut pairs = fields.flat_map(|field| field.split(|byte| *byte == b';'));
-    pairs.find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 /// FNV-1a. The table of endpoints mixes it.

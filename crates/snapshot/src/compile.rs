@@ -24,6 +24,7 @@ mod own_paths;
 mod policies;
 mod require;
 mod routes;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -114,8 +115,9 @@ pub fn compile_with_patterns(
     let patterns = routes.iter().flat_map(|built| &built.patterns);
     let patterns = patterns.map(|built| built.pattern.clone()).collect();
     let snapshot = Snapshot {
-        version: Version { sequence: 0, hash: version::hash(config) },
-        router,
+        version: Version { sequence: 0, hash: version::hash(config), overrides: 0 },
+        router: Arc::new(router),
+        overridden: None,
         routes: routes.into_iter().map(|built| Arc::new(built.route)).collect(),
         listeners: listeners.into_iter().map(|built| Arc::new(built.listener)).collect(),
         backends: backends.into_iter().map(Arc::new).collect(),

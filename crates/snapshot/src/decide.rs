@@ -27,6 +27,8 @@ pub enum Verdict {
     /// To this one of [`Snapshot::backends`].
     Forward {
         backend: u16,
+        /// Which of the route's variants it is, where there are several.
+        variant: Option<u16>,
     },
     Reply(Reply),
     Refuse(Problem),
@@ -120,7 +122,7 @@ pub async fn decide<O: Observer>(
                 break 'verdict verdict;
             }
         }
-        forward(route, exchange)
+        forward(snapshot, route, exchange)
     };
     Decision { route: Some(index), seen, verdict }
 }
@@ -199,7 +201,7 @@ fn check_length(exchange: &Exchange, bytes_max: u64) -> Result<(), Problem> {
     }
 }
 
-fn forward(route: &Route, exchange: &Exchange) -> Verdict {
+fn forward(snapshot: &Snapshot, route: &Route, exchange: &Exchange) -> Verdict {
     let Some(targets) = &route.to else {
         // Compile has seen to it that a route without backends has a policy that answers.
         return Verdict::Refuse(Problem::new(codes::INTERNAL).detail("no policy answered"));
@@ -207,9 +209,14 @@ fn forward(route: &Route, exchange: &Exchange) -> Verdict {
     if let Err(problem) = check_length(exchange, route.body_bytes_max) {
         return Verdict::Refuse(problem);
     }
-    let backend = targets.split.pick(exchange.random).and_then(|at| targets.backends.get(at));
-    match backend {
-        Some((backend, _)) => Verdict::Forward { backend: *backend },
+    if let Some(backend) = targets.only() {
+        return Verdict::Forward { backend, variant: None };
+    }
+    match targets.choose(exchange, snapshot.split(route, targets)) {
+        Some(at) => {
+            let backend = targets.variants[at].backend;
+            Verdict::Forward { backend, variant: Some(at as u16) }
+        }
         None => Verdict::Refuse(Problem::new(codes::INTERNAL).detail("every weight is 0")),
     }
 }

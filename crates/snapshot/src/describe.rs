@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::snapshot::{Access, Route, Snapshot};
+use crate::targets::Targets;
 
 /// One route of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,8 +33,18 @@ pub struct RouteRow {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TargetRow {
+    /// What the variant is called, if not like its backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
     pub backend: String,
-    pub weight: u32,
+    /// As it holds now.
+    pub weight: u64,
+    /// As it is written, where an override holds in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configured: Option<u32>,
+    /// Some requests are its own whatever the weights are.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub when: bool,
 }
 
 /// How many routes ask for a credential.
@@ -67,7 +78,6 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
         Access::Public { .. } => ("public", Vec::new(), Vec::new()),
     };
     let listener = |number: &u16| snapshot.listeners[usize::from(*number)].name.to_string();
-    let targets = route.to.iter().flat_map(|targets| &targets.backends);
     RouteRow {
         route: route.name.to_string(),
         matches: route.matches.clone(),
@@ -83,13 +93,24 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
             .map(|placed| format!("{}: {}", placed.phase.name(), placed.name))
             .collect(),
         upgrade: route.websocket.then_some("websocket").into_iter().collect(),
-        to: targets
-            .map(|(backend, weight)| TargetRow {
-                backend: snapshot.backends[usize::from(*backend)].name.to_string(),
-                weight: *weight,
-            })
-            .collect(),
+        to: route.to.iter().flat_map(|targets| target_rows(snapshot, route, targets)).collect(),
     }
+}
+
+fn target_rows(snapshot: &Snapshot, route: &Route, targets: &Targets) -> Vec<TargetRow> {
+    let split = snapshot.split(route, targets);
+    let overridden = !std::ptr::eq(split, &targets.split);
+    let rows = targets.variants.iter().enumerate().map(|(at, variant)| {
+        let backend = snapshot.backends[usize::from(variant.backend)].name.to_string();
+        TargetRow {
+            variant: Some(variant.name.to_string()).filter(|name| *name != backend),
+            backend,
+            weight: split.weight(at),
+            configured: overridden.then_some(variant.weight),
+            when: !variant.when.is_empty(),
+        }
+    });
+    rows.collect()
 }
 
 /// Who can get in where without a credential.

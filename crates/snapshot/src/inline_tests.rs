@@ -143,8 +143,9 @@ fn compare(
     }
     let may_go_to = |wanted: &str| {
         let targets = passed.and_then(|route| route.to.as_ref());
-        targets.into_iter().flat_map(|targets| &targets.backends).any(|(backend, weight)| {
-            *weight > 0 && *snapshot.backends[usize::from(*backend)].name == *wanted
+        targets.into_iter().flat_map(|targets| &targets.variants).any(|variant| {
+            let receives = variant.weight > 0 || !variant.when.is_empty();
+            receives && *snapshot.backends[usize::from(variant.backend)].name == *wanted
         })
     };
     match expect.backend.as_ref().filter(|wanted| !may_go_to(&wanted.value)) {
@@ -175,7 +176,7 @@ fn outcome(snapshot: &Snapshot, route: Option<&Route>, answer: &Answer) -> Strin
         detail => format!(" ({detail})"),
     };
     match &answer.decision.verdict {
-        Verdict::Forward { backend } => {
+        Verdict::Forward { backend, .. } => {
             let backend = &snapshot.backends[usize::from(*backend)].name;
             let route = route.map_or("", |route| &route.name);
             format!("got route `{route}`, which sends it to `{backend}`")

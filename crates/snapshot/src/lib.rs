@@ -18,6 +18,7 @@ pub mod require;
 pub mod router;
 pub mod snapshot;
 pub mod sticky;
+pub mod targets;
 #[cfg(test)]
 mod testing;
 pub mod tls;
@@ -46,5 +47,6 @@ pub use question::{Answer, Question};
 pub use router::RouteIndex;
 pub use snapshot::{
     Access, CertificateFacts, Hedge, NamedAuthenticator, Retry, Route, RouteBulkhead, Snapshot,
-    Targets, Timeouts, Version,
+    Timeouts, Version,
 };
+pub use targets::{Targets, Variant, When};

@@ -42,6 +42,7 @@ use portcullis_core::planted::{self, Fault, is_planted};
 pub use analysis::{Example, FindingKind, RouterFinding};
 pub use automaton::{Expression, ExpressionError};
 pub use candidate::{MethodSet, preflight};
+pub(crate) use candidate::{header_holds, query_holds};
 pub use overlap::{Overlap, OverlapKind};
 pub use pattern::{
     Condition, HostPattern, PathPattern, PatternError, RouteIndex, RoutePattern, Segment,

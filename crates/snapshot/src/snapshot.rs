@@ -9,28 +9,31 @@ use std::time::Duration;
 use portcullis_config::RetryOn;
 use portcullis_core::auth::Authenticator;
 use portcullis_core::policy::{BodyUse, Placed, Policy};
-use portcullis_upstream::{Bounds, Bulkhead, Directory, Priority, Split};
+use portcullis_upstream::{Bounds, Bulkhead, Directory, Priority};
 
 use crate::backend::Backend;
 use crate::listener::Listener;
 use crate::router::Router;
+use crate::targets::{Overridden, Targets};
 
 /// Everything a request needs, under one version. A request sees one snapshot from its first byte
 /// to its last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     pub version: Version,
-    pub router: Router,
+    pub router: Arc<Router>,
     /// By [`crate::router::RouteIndex`].
     pub routes: Vec<Arc<Route>>,
     /// By [`portcullis_core::exchange::Connection::listener`].
     pub listeners: Vec<Arc<Listener>>,
-    /// By the numbers in [`Targets`].
+    /// By the numbers in [`crate::Variant`].
     pub backends: Vec<Arc<Backend>>,
     /// One for each entry of `auth` that a route uses.
     pub authenticators: Vec<NamedAuthenticator>,
     /// Where endpoint state is found again after a reload; prune it once the old snapshot is gone.
     pub directory: Arc<Directory>,
+    /// What operators have said beside the configuration, as far as it decides about requests.
+    pub overridden: Option<Arc<Overridden>>,
     /// Every certificate in use, for the expiry forecast.
     pub certificates: Vec<CertificateFacts>,
 }
@@ -42,14 +45,21 @@ pub struct Version {
     pub sequence: u64,
     /// Hexadecimal hash of the configuration's canonical form.
     pub hash: String,
+    /// The latest change of what overrides it; 0 while nothing does.
+    pub overrides: u64,
 }
 
 impl Version {
-    /// `config@3-1f0c9a2b`: short, for logs and headers.
+    /// `config@3-1f0c9a2b`, with `+override@7` where something is overridden: short, for logs and
+    /// headers.
     #[must_use]
     pub fn short(&self) -> String {
         let hash = self.hash.get(..8).unwrap_or(&self.hash);
-        format!("config@{}-{hash}", self.sequence)
+        let overrides = match self.overrides {
+            0 => String::new(),
+            revision => format!("+override@{revision}"),
+        };
+        format!("config@{}-{hash}{overrides}", self.sequence)
     }
 }
 
@@ -138,14 +148,6 @@ impl Access {
             Self::Optional { reason, .. } | Self::Public { reason } => Some(reason),
         }
     }
-}
-
-/// The backends of a route and their shares.
-#[derive(Clone, Debug)]
-pub struct Targets {
-    /// Into [`Snapshot::backends`], with weights.
-    pub backends: Vec<(u16, u32)>,
-    pub split: Split,
 }
 
 /// The compartment of one route.

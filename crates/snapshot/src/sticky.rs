@@ -9,7 +9,7 @@ use std::fmt;
 use portcullis_core::{Exchange, Fields, hex};
 use portcullis_upstream::EndpointIndex;
 
-use crate::backend::cookie;
+use crate::targets::cookie;
 
 /// What the key is for: the same secret elsewhere makes other hashes.
 const PURPOSE: &str = "portcullis sticky cookie 1";
@@ -56,7 +56,7 @@ impl Sticky {
 
     /// Where the client stays, if it says so and there is such an endpoint.
     pub(crate) fn home(&self, tags: &Tags, exchange: &Exchange) -> Option<EndpointIndex> {
-        let tag = parse(cookie(exchange, &self.cookie)?)?;
+        let tag = parse(cookie(exchange, self.cookie.as_bytes())?)?;
         let at = tags.binary_search_by_key(&tag, |(tag, _)| *tag).ok()?;
         Some(EndpointIndex(tags[at].1))
     }

@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use series::{
-    BackendShard, Family, LimitShard, ListenerShard, PolicyShard, RouteShard, WorkerShard,
+    BackendShard, Family, LimitShard, ListenerShard, PolicyShard, RouteShard, VariantShard,
+    WorkerShard,
 };
 use shard::{Sharded, WorkerId};
 
@@ -32,7 +33,7 @@ pub use exposition::Exposition;
 pub use names::Metric;
 pub use series::{
     BackendSeries, Bound, DeadlineKind, LimitSeries, ListenerSeries, MethodLabel, Observation,
-    PolicySeries, RouteSeries,
+    PolicySeries, RouteSeries, VariantSeries, VariantTotals,
 };
 
 /// Series of one kind with a name of their own.
@@ -45,6 +46,7 @@ pub struct Registry {
     handed_out: AtomicUsize,
     worker_shards: Arc<Sharded<WorkerShard>>,
     routes: Family<RouteShard>,
+    variants: Family<VariantShard>,
     listeners: Family<ListenerShard>,
     backends: Family<BackendShard>,
     limits: Family<LimitShard>,
@@ -72,6 +74,7 @@ impl Registry {
             handed_out: AtomicUsize::new(0),
             worker_shards: Arc::new(Sharded::new(workers)),
             routes: Family::new(workers),
+            variants: Family::new(workers),
             listeners: Family::new(workers),
             backends: Family::new(workers),
             limits: Family::new(workers),
@@ -94,6 +97,7 @@ impl Registry {
     /// To be said before the series of a snapshot are asked for; `wanted` of a kind at most.
     pub fn make_room(&self, wanted: usize) {
         self.routes.make_room(wanted);
+        self.variants.make_room(wanted);
         self.listeners.make_room(wanted);
         self.backends.make_room(wanted);
         self.limits.make_room(wanted);
@@ -105,6 +109,12 @@ impl Registry {
     #[must_use]
     pub fn route(&self, name: &str) -> Arc<RouteSeries> {
         self.routes.get(name)
+    }
+
+    /// The series of a route's variant. Neither name has a blank in it.
+    #[must_use]
+    pub fn variant(&self, route: &str, variant: &str) -> Arc<VariantSeries> {
+        self.variants.get(&format!("{route} {variant}"))
     }
 
     #[must_use]
@@ -160,6 +170,7 @@ impl Registry {
     /// [`Exposition::finish`].
     pub fn collect(&self, out: &mut Exposition) {
         self.routes.each(|name, shards| series::collect_route(name, shards, out));
+        self.variants.each(|name, shards| series::collect_variant(name, shards, out));
         self.listeners.each(|name, shards| series::collect_listener(name, shards, out));
         self.backends.each(|name, shards| series::collect_backend(name, shards, out));
         self.limits.each(|name, shards| series::collect_limit(name, shards, out));

@@ -28,6 +28,8 @@ pub struct Record<'a> {
     pub listener: &'a str,
     pub route: Option<&'a str>,
     pub backend: Option<&'a str>,
+    /// Which variant of the route it was, where there are several.
+    pub variant: Option<&'a str>,
     /// The URL of the endpoint that answered, or that failed last.
     pub endpoint: Option<&'a str>,
     pub method: &'a str,
@@ -83,6 +85,7 @@ impl Record<'_> {
         text(out, b",\"listener\":", self.listener.as_bytes());
         optional(out, b",\"route\":", self.route.map(str::as_bytes));
         optional(out, b",\"backend\":", self.backend.map(str::as_bytes));
+        optional(out, b",\"variant\":", self.variant.map(str::as_bytes));
         optional(out, b",\"endpoint\":", self.endpoint.map(str::as_bytes));
         text(out, b",\"method\":", self.method.as_bytes());
         text(out, b",\"host\":", self.host);
@@ -148,6 +151,7 @@ mod tests {
             listener: "https",
             route: Some("orders"),
             backend: Some("orders-v1"),
+            variant: Some("stable"),
             endpoint: Some("http://10.0.0.1:8080"),
             method: "GET",
             host: b"api.example.com",
@@ -177,7 +181,7 @@ mod tests {
     #[test]
     fn a_request_that_was_forwarded() {
         expect![[r#"
-            {"time":"2026-11-24T09:30:00.125Z","request_id":"0af7651916cd43dd8448eb211c80319c","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client":"192.0.2.7","identity":"idp/shop","tenant":"acme","listener":"https","route":"orders","backend":"orders-v1","endpoint":"http://10.0.0.1:8080","method":"GET","host":"api.example.com","path":"/orders/1","status":200,"bytes_in":0,"bytes_out":512,"duration_us":1840,"backend_us":1790,"gateway_us":50,"retries":0,"protocol":"HTTP/1.1","tls":"TLSv1.3","config":"config@7","user_agent":"curl/8.5.0"}
+            {"time":"2026-11-24T09:30:00.125Z","request_id":"0af7651916cd43dd8448eb211c80319c","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","client":"192.0.2.7","identity":"idp/shop","tenant":"acme","listener":"https","route":"orders","backend":"orders-v1","variant":"stable","endpoint":"http://10.0.0.1:8080","method":"GET","host":"api.example.com","path":"/orders/1","status":200,"bytes_in":0,"bytes_out":512,"duration_us":1840,"backend_us":1790,"gateway_us":50,"retries":0,"protocol":"HTTP/1.1","tls":"TLSv1.3","config":"config@7","user_agent":"curl/8.5.0"}
         "#]]
         .assert_eq(&line(&full()));
     }
@@ -190,6 +194,7 @@ mod tests {
             tenant: None,
             route: None,
             backend: None,
+            variant: None,
             endpoint: None,
             status: 404,
             problem: Some("no-route"),
@@ -229,7 +234,7 @@ mod tests {
             let read: Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(read["identity"].as_str(), Some(identity.as_str()));
             prop_assert_eq!(read["duration_us"].as_u64(), Some(micros));
-            prop_assert_eq!(read.as_object().unwrap().len(), if status == 0 { 23 } else { 24 });
+            prop_assert_eq!(read.as_object().unwrap().len(), if status == 0 { 24 } else { 25 });
         }
     }
 }

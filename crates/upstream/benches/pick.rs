@@ -46,7 +46,7 @@ fn pick(c: &mut Criterion) {
             });
         }
     }
-    let split = Split::new([90, 10]);
+    let split = Split::new("route", [("a", 90), ("b", 10)]);
     let mut mix = Mix::new(1);
     c.bench_function("split", |b| b.iter(|| split.pick(mix.next())));
 }

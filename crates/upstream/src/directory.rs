@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use crate::breaker::Breaker;
 use crate::budget::{Budget, Terms};
 use crate::capacity::Capacity;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Service};
 use crate::tail::Tail;
 
 /// Finds the state of a backend and of its endpoints again when a new snapshot names them.
@@ -28,6 +28,8 @@ struct Known {
     tail: Weak<Tail>,
     breaker: Weak<Breaker>,
     endpoints: HashMap<Box<str>, Weak<Endpoint>>,
+    /// What operators have said about endpoints, by URL; also such as are not there now.
+    services: HashMap<Box<str>, Service>,
 }
 
 impl Directory {
@@ -47,9 +49,26 @@ impl Directory {
                 return found;
             }
             let made = Arc::new(Endpoint::new(url, self.seed ^ fingerprint(backend, url)));
+            made.set_service(known.services.get(url).copied().unwrap_or_default());
             known.endpoints.insert(key.into(), Arc::downgrade(&made));
             made
         })
+    }
+
+    /// What operators say now, as (backend, URL, service), in place of all that they said before.
+    /// Endpoints that come later learn of it when they are made.
+    pub fn set_services<'a>(&self, said: impl Iterator<Item = (&'a str, &'a str, Service)>) {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.values_mut().for_each(|known| known.services.clear());
+        for (backend, url, service) in said {
+            backends.entry(backend.into()).or_default().services.insert(url.into(), service);
+        }
+        for known in backends.values() {
+            for endpoint in known.endpoints.values().filter_map(Weak::upgrade) {
+                let said = known.services.get(endpoint.url()).copied();
+                endpoint.set_service(said.unwrap_or_default());
+            }
+        }
     }
 
     #[must_use]
@@ -104,7 +123,8 @@ impl Directory {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         backends.retain(|_, known| {
             known.endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-            !known.endpoints.is_empty() || known.capacity.strong_count() > 0
+            let said = !known.services.is_empty();
+            said || !known.endpoints.is_empty() || known.capacity.strong_count() > 0
         });
     }
 
@@ -148,6 +168,26 @@ mod tests {
         assert!(!Arc::ptr_eq(&budget, &other));
         let breaker = directory.breaker("orders");
         assert!(Arc::ptr_eq(&breaker, &directory.breaker("orders")));
+    }
+
+    #[test]
+    fn what_operators_say_holds_for_endpoints_that_come_later_too() {
+        let directory = Directory::new(1);
+        let there = directory.endpoint("orders", "http://a", "h1");
+        let other = directory.endpoint("users", "http://a", "h1");
+        let said = [("orders", "http://a"), ("orders", "http://b")];
+        let said = said.map(|(backend, url)| (backend, url, Service::Draining));
+        directory.set_services(said.into_iter());
+        directory.prune();
+        let later = directory.endpoint("orders", "http://b", "h1");
+        let again = directory.endpoint("orders", "http://a", "h2");
+        let services = [&there, &other, &later, &again].map(|endpoint| endpoint.service());
+        let (active, draining) = (Service::Active, Service::Draining);
+        assert_eq!(services, [draining, active, draining, draining]);
+        directory.set_services(said.into_iter().skip(1));
+        assert_eq!([there.service(), later.service()], [active, draining]);
+        directory.set_services(std::iter::empty());
+        assert_eq!(later.service(), active);
     }
 
     #[test]

@@ -34,6 +34,21 @@ impl View for Scripted {
         if id == "known" { json!([{ "request_id": id }]) } else { json!([]) }
     }
 
+    fn overrides(&self) -> Value {
+        json!([])
+    }
+
+    fn set_override(&self, written: &[u8]) -> Result<Value, String> {
+        match written {
+            b"good" => Ok(json!({ "revision": 1 })),
+            _ => Err("bad \"one\"".to_owned()),
+        }
+    }
+
+    fn clear_overrides(&self, revision: Option<u64>) -> usize {
+        revision.map_or(2, |revision| usize::from(revision == 1))
+    }
+
     fn version(&self) -> Value {
         json!({})
     }
@@ -57,7 +72,7 @@ fn ask(
     for (name, value) in fields {
         map.append(*name, HeaderValue::from_static(value));
     }
-    answer(&Scripted, entrance, &Method::GET, path, &map)
+    answer(&Scripted, entrance, &Method::GET, path, &map, b"")
 }
 
 fn text(response: Response<Full<Bytes>>) -> String {
@@ -189,8 +204,35 @@ fn web_pages_are_kept_out() {
 fn nothing_can_be_changed() {
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
         let entrance = on_loopback(Access::Socket);
-        let response = answer(&Scripted, &entrance, &method, "/config", &HeaderMap::new());
+        let response = answer(&Scripted, &entrance, &method, "/config", &HeaderMap::new(), b"");
         assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(response.headers()[header::ALLOW], "GET, HEAD");
     }
+}
+
+#[test]
+fn overrides_are_set_and_cleared_by_who_may_and_by_nobody_else() {
+    let said = |access: Access, method: Method, path: &str, body: &[u8]| {
+        let entrance = on_loopback(access);
+        let mut fields = HeaderMap::new();
+        fields.insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
+        let response = answer(&Scripted, &entrance, &method, path, &fields, body);
+        response.status().as_u16()
+    };
+    let socket = |method, path, body| said(Access::Socket, method, path, body);
+    assert_eq!(socket(Method::POST, "/overrides", b"good"), 200);
+    assert_eq!(socket(Method::POST, "/overrides", b"bad"), 422);
+    assert_eq!(socket(Method::POST, "/overrides/1", b"good"), 405);
+    assert_eq!(socket(Method::POST, "/overridesx", b"good"), 405);
+    assert_eq!(socket(Method::GET, "/overrides", b""), 200);
+    assert_eq!(socket(Method::DELETE, "/overrides", b""), 200);
+    assert_eq!(socket(Method::DELETE, "/overrides/1", b""), 200);
+    assert_eq!(socket(Method::DELETE, "/overrides/2", b""), 404);
+    assert_eq!(socket(Method::DELETE, "/overrides/x", b""), 404);
+    for method in [Method::POST, Method::DELETE] {
+        let token = Access::Token("s3cret".to_owned());
+        assert_eq!(said(token, method.clone(), "/overrides", b"good"), 401);
+        assert_eq!(said(Access::Probes, method, "/overrides", b"good"), 405);
+    }
+    assert_eq!(said(Access::Probes, Method::GET, "/overrides", b""), 404);
 }

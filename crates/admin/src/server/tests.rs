@@ -37,6 +37,18 @@ impl View for Scripted {
         if id == "known" { json!([{ "request_id": id }]) } else { json!([]) }
     }
 
+    fn overrides(&self) -> Value {
+        json!([])
+    }
+
+    fn set_override(&self, written: &[u8]) -> Result<Value, String> {
+        Ok(json!({ "bytes": written.len() }))
+    }
+
+    fn clear_overrides(&self, _: Option<u64>) -> usize {
+        0
+    }
+
     fn version(&self) -> Value {
         json!({})
     }

@@ -110,7 +110,7 @@ tests:
                |
                = help: a duration has a unit: `15s`
 
-            error[wrong-type]: expected an integer, found the string `90`
+            error[wrong-type]: expected an integer or a map, found the string `90`
               --> portcullis.yaml:15:22
                |
             15 |     to: { orders-v1: "90" }

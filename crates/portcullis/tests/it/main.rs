@@ -15,6 +15,7 @@ mod explain;
 mod finding;
 mod guides;
 mod keys;
+mod overrides;
 mod real;
 mod routes;
 mod run;

@@ -19,6 +19,7 @@ fn help() {
           drill        Make backends fail in every way, and show what clients see of it
           routes       Print the route table: what is matched, who may pass, and where it goes
           explain      Say what would become of a request, phase by phase, without sending it
+          override     Shift a running gateway's traffic: weights, blue-green, endpoints out of service
           schema       Print the JSON Schema of the configuration, for editors
           keys         Make, list, rotate and revoke API keys; hash passwords
           token        Make a signed token for tests, or print the key set that it is verified with
@@ -52,7 +53,7 @@ fn every_verb_has_help_with_an_example() {
         .take_while(|line| !line.is_empty())
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(verbs.len(), 11, "{help}");
+    assert_eq!(verbs.len(), 12, "{help}");
     for verb in verbs {
         let arguments: &[&str] = match verb {
             "drill" => &["drill", "backends", "--help"],

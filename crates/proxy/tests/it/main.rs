@@ -32,6 +32,7 @@ mod proxy_protocol;
 mod queue;
 mod retries;
 mod rotation;
+mod shifting;
 mod signed;
 mod sockets;
 mod streams;

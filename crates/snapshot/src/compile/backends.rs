@@ -101,7 +101,10 @@ impl Compiler<'_, '_> {
             endpoints,
             discovery,
             health,
-            hash: hash_key(&written.balance),
+            hash: match &written.balance.value {
+                Balance::Hash(key) => Some(hash_key(key)),
+                _ => None,
+            },
             host: match &written.host {
                 portcullis_config::HostHeader::Preserve => HostHeader::Preserve,
                 portcullis_config::HostHeader::Backend => HostHeader::Endpoint,
@@ -319,16 +322,15 @@ fn listed(endpoint: &Endpoint) -> Listed {
     }
 }
 
-fn hash_key(balance: &Balance) -> Option<HashKey> {
-    let Balance::Hash(key) = balance else { return None };
-    Some(match key {
+pub(super) fn hash_key(written: &portcullis_config::HashKey) -> HashKey {
+    match written {
         portcullis_config::HashKey::Ip => HashKey::Ip,
         portcullis_config::HashKey::Client => HashKey::Client,
         portcullis_config::HashKey::Tenant => HashKey::Tenant,
         portcullis_config::HashKey::Header(name) => HashKey::Header(name.as_str().into()),
         portcullis_config::HashKey::Cookie(name) => HashKey::Cookie(name.as_str().into()),
         portcullis_config::HashKey::Param(name) => HashKey::Param(name.as_str().into()),
-    })
+    }
 }
 
 fn probe(written: &Health) -> HealthProbe {

@@ -59,6 +59,6 @@ impl Compiler<'_, '_> {
 }
 
 fn backends_of(route: &Route) -> impl Iterator<Item = usize> {
-    let targets = route.to.iter().flat_map(|targets| &targets.backends);
-    targets.map(|(backend, _)| usize::from(*backend))
+    let variants = route.to.iter().flat_map(|targets| &targets.variants);
+    variants.map(|variant| usize::from(variant.backend))
 }

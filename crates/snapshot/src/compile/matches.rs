@@ -90,7 +90,11 @@ impl Compiler<'_, '_> {
             .ok()
     }
 
-    fn conditions(&mut self, written: &[WrittenCondition], resource: &str) -> Vec<Condition> {
+    pub(super) fn conditions(
+        &mut self,
+        written: &[WrittenCondition],
+        resource: &str,
+    ) -> Vec<Condition> {
         let mut conditions = Vec::new();
         for WrittenCondition { name, value } in written {
             let value = match value {

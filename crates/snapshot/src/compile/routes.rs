@@ -6,7 +6,7 @@ use portcullis_config::{
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
 use portcullis_core::units::DurationOrOff;
-use portcullis_upstream::{Priority, Split};
+use portcullis_upstream::Priority;
 
 use super::Compiler;
 use super::access::Guard;
@@ -16,7 +16,7 @@ use portcullis_core::policy::BodyUse;
 
 use super::policies::{CompiledLayer, decided_fields};
 use crate::router::RouteIndex;
-use crate::snapshot::{Access, Hedge, Retry, Route, Targets, Timeouts};
+use crate::snapshot::{Access, Hedge, Retry, Route, Timeouts};
 
 const BODY_BYTES_MAX: u64 = 10 << 20;
 
@@ -207,25 +207,6 @@ impl<'a> Compiler<'a, '_> {
             }
         }
         on
-    }
-
-    fn targets(&mut self, written: &Written) -> Option<Targets> {
-        let config = self.config;
-        if written.to.is_empty() {
-            return None;
-        }
-        let resource = format!("{}.to", written.resource);
-        let mut backends = Vec::new();
-        for target in &written.to {
-            let name = &target.backend;
-            self.used.insert(format!("backends.{}", name.value));
-            let at = (name.span, resource.as_str());
-            if let Some(found) = self.resolve("backend", &config.backends, &name.value, at) {
-                backends.push((found as u16, target.weight));
-            }
-        }
-        let split = Split::new(backends.iter().map(|(_, weight)| *weight));
-        Some(Targets { backends, split })
     }
 }
 

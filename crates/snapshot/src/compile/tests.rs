@@ -71,10 +71,10 @@ fn dump(snapshot: &Snapshot) -> String {
             writeln!(out, "  {}: {} {:?}", placed.phase.name(), placed.name, placed.policy)
                 .unwrap();
         }
-        let to = route.to.iter().flat_map(|targets| &targets.backends);
-        for (backend, weight) in to {
-            let name = &snapshot.backends[usize::from(*backend)].name;
-            writeln!(out, "  to {name} {weight}").unwrap();
+        let to = route.to.iter().flat_map(|targets| &targets.variants);
+        for variant in to {
+            let name = &snapshot.backends[usize::from(variant.backend)].name;
+            writeln!(out, "  to {name} {}", variant.weight).unwrap();
         }
         writeln!(
             out,

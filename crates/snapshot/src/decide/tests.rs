@@ -78,7 +78,7 @@ fn run(
     let mut body = Body(body);
     let decision = now_or_never(decide(snapshot, exchange, &mut body, world, &mut watch));
     let verdict = match &decision.verdict {
-        Verdict::Forward { backend } => {
+        Verdict::Forward { backend, .. } => {
             format!("to {}", snapshot.backends[usize::from(*backend)].name)
         }
         Verdict::Reply(reply) => format!(
@@ -193,7 +193,7 @@ fn weights_share_by_the_random_number() {
     let backend_at = |random: u64| {
         let mut exchange = exchange(&snapshot, "GET http://h/orders/7 x-token:good-me");
         exchange.random = random;
-        let Verdict::Forward { backend } = run(&snapshot, &mut exchange, b"", &world).0.verdict
+        let Verdict::Forward { backend, .. } = run(&snapshot, &mut exchange, b"", &world).0.verdict
         else {
             return None;
         };

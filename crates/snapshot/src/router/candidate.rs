@@ -226,7 +226,8 @@ impl<'a> Ask<'a> {
     }
 }
 
-fn header_holds(condition: &Condition, fields: &Fields) -> bool {
+/// Whether the field is there, once, with such a value.
+pub(crate) fn header_holds(condition: &Condition, fields: &Fields) -> bool {
     let mut values = fields.get_all(condition.name.as_bytes());
     let Some(first) = values.next() else { return false };
     match &condition.value {
@@ -235,7 +236,8 @@ fn header_holds(condition: &Condition, fields: &Fields) -> bool {
     }
 }
 
-fn query_holds(condition: &Condition, query: Option<&[u8]>) -> bool {
+/// Whether the parameter is there, once, with such a value.
+pub(crate) fn query_holds(condition: &Condition, query: Option<&[u8]>) -> bool {
     let pairs = query.unwrap_or_default().split(|byte| *byte == b'&').map(|pair| {
         let split = pair.iter().position(|byte| *byte == b'=');
         split.map_or((pair, &[][..]), |at| (&pair[..at], &pair[at + 1..]))

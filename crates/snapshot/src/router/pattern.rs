@@ -293,7 +293,7 @@ impl fmt::Display for Condition {
 }
 
 impl ValuePattern {
-    pub(super) fn accepts(&self, value: &[u8]) -> bool {
+    pub(crate) fn accepts(&self, value: &[u8]) -> bool {
         match self {
             Self::Present => true,
             Self::Exact(want) => value == want.as_bytes(),

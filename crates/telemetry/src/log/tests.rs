@@ -17,6 +17,7 @@ fn record(request_id: &str) -> Record<'_> {
         listener: "http",
         route: None,
         backend: None,
+        variant: None,
         endpoint: None,
         method: "GET",
         host: b"example.com",

@@ -79,6 +79,10 @@ metrics! {
         "Body bytes received from clients.";
     ResponseBody = Histogram "portcullis_response_body_bytes" "bytes" []
         "Body bytes sent to clients.";
+    VariantRequests = Counter "portcullis_variant_requests" "" ["route", "variant", "status_class"]
+        "Requests of a route with several variants, by variant and class of their answer.";
+    VariantDuration = Histogram "portcullis_variant_duration_seconds" "seconds" ["route", "variant"]
+        "How long its answers took, as in portcullis_request_duration_seconds.";
     Upgrades = Counter "portcullis_upgrades" "" ["route"]
         "Connections that became a WebSocket.";
     UpgradesActive = Gauge "portcullis_upgrades_active" "" ["route"]

@@ -1,5 +1,7 @@
 //! What is counted for a route, a listener, a backend, a limit, a policy and a worker.
 
+mod variant;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +12,9 @@ use super::exposition::Exposition;
 use super::histogram::{ADDED, Histogram, LATENCY, POLICY, SIZE, Totals};
 use super::names::Metric;
 use super::shard::{Count, Sharded, WorkerId};
+
+pub(crate) use variant::collect_variant;
+pub use variant::{VariantSeries, VariantShard, VariantTotals};
 
 /// One named series. It keeps counting as long as anyone holds it.
 #[derive(Debug)]

@@ -439,7 +439,8 @@ fn nothing_that_is_secret_is_printed() {
     let browser = refreshable("");
     let seen = format!("{:?}", browser.auth);
     assert!(!seen.contains("a secret") && !seen.contains("r1"), "{seen}");
+    // The refresh token is too short to be looked for in what is as good as random.
     for cookie in browser.cookies.borrow().values() {
-        assert!(!cookie.contains("alice") && !cookie.contains("r1"));
+        assert!(!cookie.contains("alice"), "{cookie}");
     }
 }

@@ -1,0 +1,183 @@
+//! Variants of a route and what operators make of them at run time, as clients and backends see it.
+
+use std::time::Duration;
+
+use portcullis_proxy::{Order, OverrideError};
+use portcullis_testkit::backend::response;
+use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway};
+use portcullis_upstream::{Change, Service};
+
+const ROUTES: &str = r#"
+routes:
+  orders:
+    match: /**
+    public: "a test"
+    sticky: header:x-user
+    to:
+      stable: { backend: one, weight: 90 }
+      canary: { backend: two, weight: 10, when: { headers: { x-beta: "1" } } }
+"#;
+
+/// Answers with the variant that it was told.
+async fn telling() -> Backend {
+    Backend::start(move |mut conversation| async move {
+        while let Some(request) = conversation.request().await {
+            let told = request.fields.iter().filter(|(name, _)| name.contains("variant"));
+            let told: Vec<_> = told.map(|(name, value)| format!("{name}={value}")).collect();
+            conversation.send(response(200, &told.join(" "))).await;
+        }
+    })
+    .await
+}
+
+fn text(one: &Backend, two: &Backend) -> String {
+    format!("{ROUTES}backends: {{ one: {:?}, two: {:?} }}\n", one.url(), two.url())
+}
+
+fn order(change: Change) -> Order {
+    Order { change, author: "me".to_owned(), reason: "a test".to_owned(), lasts: None }
+}
+
+fn weights(to: &[(&str, u64)]) -> Order {
+    let weights = to.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect();
+    order(Change::Weights { route: "orders".to_owned(), weights })
+}
+
+/// What each of these users is told.
+async fn told(gateway: &TestGateway, users: std::ops::Range<u32>) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut client = Client::connect(gateway, Protocol::H1).await;
+    for user in users {
+        let request = Request::get("/").field("x-user", &user.to_string());
+        all.push(client.send(request).await.unwrap().text());
+    }
+    all
+}
+
+fn canaries(told: &[String]) -> usize {
+    told.iter().filter(|one| *one == "portcullis-variant=canary").count()
+}
+
+#[tokio::test]
+async fn the_backend_the_log_and_the_metrics_know_the_variant_and_no_client_can_say_it() {
+    let (one, two) = (telling().await, telling().await);
+    let gateway = Setup::new(&text(&one, &two).replace("weight: 10", "weight: 0")).start();
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(&gateway, protocol).await;
+        for name in ["Portcullis-Variant", "portcullis_variant", "PORTCULLIS.VARIANT"] {
+            let claims = Request::get("/").field(name, "canary").field("x-user", "7");
+            let said = client.send(claims.clone()).await.unwrap().text();
+            assert_eq!(said, "portcullis-variant=stable", "{name}");
+            let said = client.send(claims.field("x-beta", "1")).await.unwrap().text();
+            assert_eq!(said, "portcullis-variant=canary", "{name}");
+        }
+    }
+    let counted = |variant: &str| {
+        let labels = format!("{{route=\"orders\",variant=\"{variant}\"");
+        let requests = format!("portcullis_variant_requests_total{labels},status_class=\"2xx\"}}");
+        let timed = format!("portcullis_variant_duration_seconds_count{labels}}}");
+        (gateway.metric(&requests), gateway.metric(&timed))
+    };
+    assert_eq!(counted("stable"), (Some(12.0), Some(12.0)));
+    assert_eq!(counted("canary"), (Some(12.0), Some(12.0)));
+    assert_eq!((one.requests().len(), two.requests().len()), (12, 12));
+    let log = gateway.stop();
+    let canary = log.iter().filter(|line| line.contains(r#""variant":"canary""#)).count();
+    assert_eq!((canary, log.len()), (12, 24));
+}
+
+#[tokio::test]
+async fn a_client_moves_one_way_while_a_canary_grows() {
+    let (one, two) = (telling().await, telling().await);
+    let gateway = Setup::new(&text(&one, &two)).start();
+    let mut before = told(&gateway, 0..200).await;
+    assert_eq!(before, told(&gateway, 0..200).await);
+    for canary in [25, 50, 100] {
+        let order = weights(&[("stable", 100 - canary), ("canary", canary)]);
+        gateway.gateway.set_override(order).unwrap();
+        gateway.settle().await;
+        let after = told(&gateway, 0..200).await;
+        let back = before.iter().zip(&after).any(|(old, new)| old.contains("can") && new != old);
+        assert!(!back && canaries(&after) > canaries(&before), "{canary}");
+        before = after;
+    }
+    assert_eq!(canaries(&before), 200);
+}
+
+/// Blue-green: one step for every worker, told in the log, kept over reloads, gone when its time is
+/// over.
+#[tokio::test]
+async fn an_override_outlives_reloads_and_ends_by_itself() {
+    let (one, two) = (telling().await, telling().await);
+    let text = text(&one, &two);
+    let gateway = Setup::new(&text).start();
+    let switch = Order { lasts: Some(Duration::from_secs(60)), ..weights(&[("canary", 1)]) };
+    assert_eq!(gateway.gateway.set_override(switch), Ok(1));
+    gateway.settle().await;
+    assert_eq!(canaries(&told(&gateway, 0..50).await), 50);
+    // Also when the route is away in between.
+    gateway.swap(&text.replace("orders:", "others:"));
+    gateway.settle().await;
+    assert!(canaries(&told(&gateway, 0..50).await) < 25);
+    gateway.swap(&text);
+    gateway.settle().await;
+    assert_eq!(canaries(&told(&gateway, 0..50).await), 50);
+    gateway.advance(Duration::from_secs(61)).await;
+    gateway.settle().await;
+    assert!(canaries(&told(&gateway, 0..50).await) < 25);
+    assert!(gateway.gateway.overrides().list().is_empty());
+    let log = gateway.stop();
+    let under =
+        |line: &&String| line.contains("\"route\":\"orders\"") && line.contains("+override@1\"");
+    assert_eq!(log.iter().filter(under).count(), 100);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_out_of_service_until_the_override_is_cleared() {
+    let (one, two) = (telling().await, telling().await);
+    let text = format!(
+        "routes: {{ all: {{ match: /**, public: \"a test\", to: both }} }}\n\
+         backends: {{ both: {{ endpoints: [{:?}, {:?}] }} }}\n",
+        one.url(),
+        two.url()
+    );
+    let gateway = Setup::new(&text).start();
+    let change = Change::Service {
+        backend: "both".to_owned(),
+        endpoint: one.url(),
+        service: Service::Draining,
+    };
+    assert_eq!(gateway.gateway.set_override(order(change)), Ok(1));
+    told(&gateway, 0..20).await;
+    gateway.swap(&text.replace("match: /**", "match: /"));
+    gateway.settle().await;
+    told(&gateway, 0..20).await;
+    assert_eq!((one.requests().len(), two.requests().len()), (0, 40));
+    assert_eq!(gateway.gateway.clear_overrides(Some(2)), 0);
+    assert_eq!(gateway.gateway.clear_overrides(Some(1)), 1);
+    told(&gateway, 0..20).await;
+    assert!(!one.requests().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_configuration_does_not_have_cannot_be_overridden() {
+    let (one, two) = (telling().await, telling().await);
+    let single = "routes:\n  single: { match: /one, public: \"a test\", to: one }";
+    let gateway = Setup::new(&text(&one, &two).replacen("routes:", single, 1)).start();
+    let refused = |order: Order| gateway.gateway.set_override(order).unwrap_err().to_string();
+    let of = |route: &str| {
+        let weights = vec![("stable".to_owned(), 1)];
+        refused(order(Change::Weights { route: route.to_owned(), weights }))
+    };
+    assert_eq!(of("none"), "there is no route `none`");
+    assert_eq!(of("single"), "the route `single` has no variants to weigh");
+    assert_eq!(
+        refused(weights(&[("blue", 1)])),
+        "the route `orders` has no variant `blue`: it has `stable`, `canary`"
+    );
+    assert_eq!(refused(weights(&[("stable", 0)])), OverrideError::NoWeight.to_string());
+    assert_eq!(refused(weights(&[("stable", 1_000_001)])), OverrideError::Heavy.to_string());
+    let (backend, endpoint) = ("one".to_owned(), two.url());
+    let change = Change::Service { backend, endpoint, service: Service::Disabled };
+    assert!(refused(order(change)).starts_with("the backend `one` has no endpoint `http://"));
+}
