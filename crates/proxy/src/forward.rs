@@ -469,7 +469,7 @@ fn unavailable(slot: &mut Slot, tries: &Tries<'_>) -> Problem {
     if !detail.is_empty() {
         return Problem::new(codes::BACKEND_UNREACHABLE).detail(detail);
     }
-    match tries.set.balancer.opens_in(&tries.ask(slot)) {
+    match tries.set.balancer.opens_in(slot.exchange.now.mono) {
         Some(wait) => circuit::open("every endpoint's", wait),
         None => Problem::new(codes::BACKEND_UNAVAILABLE).detail("no endpoint is in service"),
     }

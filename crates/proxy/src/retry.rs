@@ -61,7 +61,7 @@ pub(crate) struct Next {
 impl Tries<'_> {
     pub(crate) fn ask(&self, slot: &Slot) -> Ask {
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        Ask { now: slot.exchange.now.mono, random, key: self.key, subset: None, home: self.home }
+        Ask { now: slot.exchange.now.mono, random, key: self.key, home: self.home }
     }
 
     pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {

@@ -141,7 +141,7 @@ impl Shape {
             let trust = self.trust.filter(|_| address.https).unwrap_or_default();
             let spoken = format!("{:?} {:?} {trust:x}", address.protocol, self.proxy_protocol);
             let endpoint = directory.endpoint(&self.backend, &address.url, &spoken);
-            members.push(Member { endpoint, weight: one.share(), place: one.place() });
+            members.push(Member { endpoint, weight: one.share() });
             addresses.push(address);
         }
         let balancer = Balancer::new(self.settings.clone(), members)

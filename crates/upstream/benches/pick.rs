@@ -22,7 +22,7 @@ fn balancer(algorithm: Algorithm, down: usize) -> Balancer {
             endpoint.adopt_health(Some(&settings), NOW);
             endpoint.check_ended(&settings, Outcome::Fail, NOW);
         }
-        Member { endpoint, weight: 100, place: None }
+        Member { endpoint, weight: 100 }
     };
     let chosen = Settings { algorithm, ..Settings::default() };
     Balancer::new(chosen, (0..8).map(member).collect()).unwrap()

@@ -10,9 +10,6 @@
 //! Weight 0, an operator's drain or disable and an open breaker take an endpoint out of service;
 //! such a one is never given. So there is an answer as long as anything in service has not been
 //! tried.
-//!
-//! A request that keeps to a subset or a zone goes through a balancer of its own over the same
-//! members, in which those outside have the weight 0.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,9 +22,7 @@ use crate::maglev::Maglev;
 use crate::mix::{Mix, scale};
 use crate::outlier;
 use crate::schedule;
-use crate::subset::{Labels, Place, Subset};
 use crate::tried::Tried;
-use crate::zone::{self, Zones};
 
 /// Endpoints of one backend.
 pub const ENDPOINTS_MAX: usize = 4_096;
@@ -56,8 +51,6 @@ pub struct Ask {
     pub random: u64,
     /// A hash of what [`Algorithm::Hash`] goes by.
     pub key: Option<u64>,
-    /// `None`: any endpoint will do.
-    pub subset: Option<Subset>,
     /// Where the client has been before. It stays there while all is well with it.
     pub home: Option<EndpointIndex>,
 }
@@ -67,8 +60,6 @@ pub struct Ask {
 pub struct Member {
     pub endpoint: Arc<Endpoint>,
     pub weight: u32,
-    /// `None`: in no zone and without labels.
-    pub place: Option<Arc<Place>>,
 }
 
 /// How the endpoints of a backend are chosen and watched.
@@ -79,10 +70,6 @@ pub struct Settings {
     pub slow_start: Duration,
     /// Below so many of a hundred endpoints in service a level is not used; 0 for never.
     pub panic_threshold: u32,
-    /// `None`: zones mean nothing.
-    pub zone: Option<zone::Terms>,
-    /// The subsets that requests may keep to.
-    pub subsets: Vec<Labels>,
     /// `None`: nobody is ejected.
     pub outliers: Option<outlier::Terms>,
     /// Of each endpoint.
@@ -95,8 +82,6 @@ impl Default for Settings {
             algorithm: Algorithm::default(),
             slow_start: Duration::ZERO,
             panic_threshold: 50,
-            zone: None,
-            subsets: Vec::new(),
             outliers: None,
             breaker: None,
         }
@@ -140,16 +125,6 @@ pub struct Balancer {
     cursor: Cursor,
     /// Turns of endpoints that could not take them, handed to the others.
     spilled: Cursor,
-    /// `None` for most, whose endpoints are all one.
-    parts: Option<Box<Parts>>,
-}
-
-/// The same members in parts.
-#[derive(Debug)]
-struct Parts {
-    zones: Option<Zones>,
-    /// By [`Subset::number`].
-    subsets: Box<[Balancer]>,
 }
 
 /// A cache line of its own, since every worker writes it.
@@ -173,31 +148,11 @@ impl Balancer {
         if members.len() > ENDPOINTS_MAX {
             return Err(EndpointsTooMany(members.len()));
         }
-        let zones = settings.zone.as_ref().and_then(|zone| Zones::of(&settings, zone, &members));
-        let of_subset = |labels: &Labels| {
-            let inside = |place: &Place| place.has(labels);
-            let members = part(&members, |place| place.is_some_and(inside));
-            let settings = Settings { subsets: Vec::new(), ..settings.clone() };
-            let zones =
-                settings.zone.as_ref().and_then(|zone| Zones::of(&settings, zone, &members));
-            Self::whole(settings, members, zones, Box::default())
-        };
-        let subsets = settings.subsets.iter().map(of_subset).collect();
-        Ok(Self::whole(settings, members, zones, subsets))
-    }
-
-    fn whole(
-        settings: Settings,
-        members: Vec<Member>,
-        zones: Option<Zones>,
-        subsets: Box<[Self]>,
-    ) -> Self {
         let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
         let keys = (settings.algorithm == Algorithm::Hash).then(|| {
             Maglev::new(members.iter().map(|member| (member.endpoint.url(), member.weight)))
         });
-        let parts = zones.is_some() || !subsets.is_empty();
-        Self {
+        Ok(Self {
             settings,
             turns: schedule::turns(&weights),
             weighted: weights.iter().filter(|weight| **weight > 0).count() as u32,
@@ -205,8 +160,7 @@ impl Balancer {
             members: members.into(),
             cursor: Cursor::default(),
             spilled: Cursor::default(),
-            parts: parts.then(|| Box::new(Parts { zones, subsets })),
-        }
+        })
     }
 
     #[must_use]
@@ -235,17 +189,18 @@ impl Balancer {
         {
             return Some(home);
         }
-        match &self.parts {
-            None => self.pick_of_all(ask, tried),
-            Some(parts) => self.pick_of_parts(parts, ask, tried),
+        let Ask { now, random, key, .. } = ask;
+        match (self.settings.algorithm, &self.keys, key) {
+            (Algorithm::RoundRobin, ..) => self.in_turn(now, tried),
+            (Algorithm::Hash, Some(keys), Some(key)) => self.by_key(keys, key, now, tried),
+            _ => self.of_two(now, random, tried),
         }
     }
 
     /// Whether a client goes on where it has been.
     fn stays(&self, home: EndpointIndex, ask: &Ask, tried: &Tried) -> bool {
-        let (part, _) = self.part_of(ask);
-        let member = part.members.get(home.get());
-        member.is_some_and(|member| member.weight > 0) && part.is_good(home, ask.now, tried)
+        let member = self.members.get(home.get());
+        member.is_some_and(|member| member.weight > 0) && self.is_good(home, ask.now, tried)
     }
 
     /// Picks and begins in one.
@@ -261,55 +216,11 @@ impl Balancer {
             }
             ask.random = Mix::new(ask.random).next();
         }
-        let (part, _) = self.part_of(&ask);
-        part.candidates()
+        self.candidates()
             .filter(|(index, member)| {
                 !tried.contains(*index) && member.endpoint.rank(ask.now) < Rank::Broken
             })
             .find_map(|(index, member)| Some((index, member.endpoint.start(ask.now)?)))
-    }
-
-    /// Those that a request may be given, and whether it is a subset of them.
-    fn part_of(&self, ask: &Ask) -> (&Self, bool) {
-        let parts = self.parts.as_ref();
-        let (Some(parts), Some(Subset { number, or_any })) = (parts, ask.subset) else {
-            return (self, false);
-        };
-        match parts.subsets.get(usize::from(number)) {
-            Some(subset) if !or_any || subset.well(ask.now).0 > 0 => (subset, true),
-            _ => (self, false),
-        }
-    }
-
-    fn pick_of_parts(&self, parts: &Parts, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
-        if let (part, true) = self.part_of(&ask) {
-            return part.pick(Ask { subset: None, ..ask }, tried);
-        }
-        let zones = parts.zones.as_ref().filter(|_| !self.is_panicking(ask.now));
-        let within = zones.and_then(|zones| zones.pick(ask, tried));
-        within.or_else(|| self.pick_of_all(ask, tried))
-    }
-
-    fn pick_of_all(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
-        let Ask { now, random, key, .. } = ask;
-        match (self.settings.algorithm, &self.keys, key) {
-            (Algorithm::RoundRobin, ..) => self.in_turn(now, tried),
-            (Algorithm::Hash, Some(keys), Some(key)) => self.by_key(keys, key, now, tried),
-            _ => self.of_two(now, random, tried),
-        }
-    }
-
-    /// Weights of what is well, and of all members.
-    pub(crate) fn well(&self, now: Duration) -> (u64, u64) {
-        let mut sums = (0, 0);
-        for (_, member) in self.candidates() {
-            let weight = u64::from(member.weight);
-            sums.1 += weight;
-            if member.endpoint.is_well(now) {
-                sums.0 += weight;
-            }
-        }
-        sums
     }
 
     /// So few endpoints are healthy that those that are not get requests too.
@@ -318,21 +229,11 @@ impl Balancer {
         self.level(now, &Tried::NONE).is_some_and(|level| level.worst == Rank::Down)
     }
 
-    /// Of a hundred requests, how many the gateway's own zone gets; `None` where zones mean
-    /// nothing.
+    /// When one of the open breakers lets a request through; `None` if none is open.
     #[must_use]
-    pub fn own_zone_share(&self, now: Duration) -> Option<f64> {
-        let zones = self.parts.as_ref()?.zones.as_ref()?;
-        Some(zones.share(now) as f64 / 100.0)
-    }
-
-    /// When one of the open breakers of those it may be given lets a request through; `None` if
-    /// none is open.
-    #[must_use]
-    pub fn opens_in(&self, ask: &Ask) -> Option<Duration> {
-        let (part, _) = self.part_of(ask);
-        let broken = part.candidates().filter(|(_, m)| m.endpoint.rank(ask.now) == Rank::Broken);
-        broken.map(|(_, member)| member.endpoint.breaker().opens_in(ask.now)).min()
+    pub fn opens_in(&self, now: Duration) -> Option<Duration> {
+        let broken = self.candidates().filter(|(_, m)| m.endpoint.rank(now) == Rank::Broken);
+        broken.map(|(_, member)| member.endpoint.breaker().opens_in(now)).min()
     }
 
     /// The first in the key's order that may be given and is not overloaded.
@@ -530,15 +431,6 @@ impl Balancer {
             .filter(|(_, member)| member.weight > 0)
             .map(|(index, member)| (EndpointIndex(index as u16), member))
     }
-}
-
-/// The members, with no weight for those outside.
-pub(crate) fn part(members: &[Member], inside: impl Fn(Option<&Place>) -> bool) -> Vec<Member> {
-    let weight = |member: &Member| match inside(member.place.as_deref()) {
-        true => member.weight,
-        false => 0,
-    };
-    members.iter().map(|member| Member { weight: weight(member), ..member.clone() }).collect()
 }
 
 #[cfg(test)]

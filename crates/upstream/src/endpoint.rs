@@ -343,11 +343,6 @@ impl Endpoint {
         transition
     }
 
-    /// Nothing is held against it.
-    pub(crate) fn is_well(&self, now: Duration) -> bool {
-        self.rank(now) == Rank::Good
-    }
-
     pub(crate) fn rank(&self, now: Duration) -> Rank {
         let flags = self.flags.load(Relaxed);
         if flags & flag::SERVICE != 0 {

@@ -28,13 +28,11 @@ pub mod shed;
 #[cfg(test)]
 mod simulation;
 pub mod split;
-pub mod subset;
 pub mod tail;
 pub mod tried;
 pub mod verdict;
 mod watching;
 mod window;
-pub mod zone;
 
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member, Settings};
 pub use breaker::Breaker;
@@ -50,7 +48,6 @@ pub use overrides::{Change, Override, Overrides};
 pub use roster::Roster;
 pub use shed::{Pressure, Priority, Shedder};
 pub use split::Split;
-pub use subset::{Place, Subset};
 pub use tail::Tail;
 pub use tried::Tried;
 pub use verdict::Verdict;

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::subset::Place;
-
 /// One endpoint, before anything is known of how it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -56,13 +54,6 @@ impl Listed {
             ListedState::Active => self.weight,
             ListedState::Draining => 0,
         }
-    }
-
-    /// Where it stands; `None` if nothing is said of it.
-    #[must_use]
-    pub fn place(&self) -> Option<Arc<Place>> {
-        let said = self.zone.is_some() || !self.labels.is_empty();
-        said.then(|| Arc::new(Place { zone: self.zone.clone(), labels: self.labels.clone() }))
     }
 
     /// Whether the other one means the same, whenever it was seen.

@@ -52,7 +52,6 @@ pub(crate) fn members(count: usize) -> Vec<Member> {
     let member = |i: usize| Member {
         endpoint: Arc::new(Endpoint::new(&format!("http://{i}"), i as u64)),
         weight: 1,
-        place: None,
     };
     (0..count).map(member).collect()
 }

@@ -56,7 +56,7 @@ pub(crate) fn balancer(settings: Settings, weights: &[u32]) -> anyhow::Result<Ba
     let member = |(index, weight): (usize, &u32)| {
         let url = format!("http://endpoint-{index}");
         let endpoint = Arc::new(Endpoint::new(&url, index as u64));
-        Member { endpoint, weight: *weight, place: None }
+        Member { endpoint, weight: *weight }
     };
     let members = weights.iter().enumerate().map(member).collect();
     Balancer::new(settings, members).map_err(Into::into)

@@ -16,8 +16,6 @@ pub(super) fn settings(written: &Written) -> Settings {
         },
         slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
         panic_threshold: written.panic_threshold,
-        zone: None,
-        subsets: Vec::new(),
         outliers: written.outliers.0.as_ref().map(outliers),
         breaker: terms(written, BreakerOf::Endpoint),
     }

@@ -15,7 +15,6 @@ fn balancer(algorithm: Algorithm, weights: &[u32]) -> Balancer {
     let members = weights.iter().enumerate().map(|(i, weight)| Member {
         endpoint: Arc::new(Endpoint::new(&format!("http://{i}"), i as u64)),
         weight: *weight,
-        place: None,
     });
     Balancer::new(settings(algorithm), members.collect()).unwrap()
 }
@@ -304,8 +303,7 @@ fn what_is_new_starts_slowly() {
 
 #[test]
 fn more_endpoints_than_can_be_numbered_are_refused() {
-    let member =
-        Member { endpoint: Arc::new(Endpoint::new("http://a", 0)), weight: 1, place: None };
+    let member = Member { endpoint: Arc::new(Endpoint::new("http://a", 0)), weight: 1 };
     let members = vec![member; ENDPOINTS_MAX + 1];
     assert!(Balancer::new(settings(Algorithm::RoundRobin), members).is_err());
 }
