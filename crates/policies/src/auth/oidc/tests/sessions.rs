@@ -6,7 +6,9 @@ use super::*;
 use crate::testing::Flag;
 
 const API: &str = "GET /data";
-const REFRESHABLE: &str = r#"{ "refresh_token": "r1" }"#;
+/// Long enough not to turn up by chance in what is as good as random.
+const REFRESH_TOKEN: &str = "refresh-token-1";
+const REFRESHABLE: &str = r#"{ "refresh_token": "refresh-token-1" }"#;
 
 fn refreshable(more: &str) -> Browser {
     let browser = Browser::with(more);
@@ -78,7 +80,7 @@ fn a_session_is_refreshed_before_its_tokens_end() {
     browser.give(None, &json!({ "nonce": null }), &new);
     let before = browser.session();
     assert_eq!(browser.text(API), "idp/alice for openid orders");
-    assert_eq!(browser.redeemed(), ["grant_type=refresh_token&refresh_token=r1"]);
+    assert_eq!(browser.redeemed(), ["grant_type=refresh_token&refresh_token=refresh-token-1"]);
     assert_ne!(browser.session(), before, "the browser has the new one");
     assert_eq!(browser.text(API), "idp/alice for openid orders");
     browser.pass(240);
@@ -329,7 +331,7 @@ fn a_logout_revokes_the_refresh_token() {
         let told: Vec<_> = sent.iter().filter(|fetch| fetch.url == REVOCATION).collect();
         assert_eq!(told.len(), usize::from(endpoint.is_some()));
         for fetch in told {
-            assert_eq!(fetch.body, "token=r1&token_type_hint=refresh_token");
+            assert_eq!(fetch.body, "token=refresh-token-1&token_type_hint=refresh_token");
             assert!(fetch.fields.iter().any(|(name, _)| name == "authorization"));
         }
     }
@@ -438,9 +440,8 @@ fn a_long_session_is_in_pieces_and_one_that_is_too_long_is_none() {
 fn nothing_that_is_secret_is_printed() {
     let browser = refreshable("");
     let seen = format!("{:?}", browser.auth);
-    assert!(!seen.contains("a secret") && !seen.contains("r1"), "{seen}");
-    // The refresh token is too short to be looked for in what is as good as random.
+    assert!(!seen.contains("a secret") && !seen.contains(REFRESH_TOKEN), "{seen}");
     for cookie in browser.cookies.borrow().values() {
-        assert!(!cookie.contains("alice"), "{cookie}");
+        assert!(!cookie.contains("alice") && !cookie.contains(REFRESH_TOKEN), "{cookie}");
     }
 }
