@@ -46,6 +46,7 @@ use crate::router::RoutePattern;
 use crate::snapshot::{CertificateFacts, NamedAuthenticator, Snapshot, Version};
 use crate::version;
 
+pub use backends::listed;
 pub use discovery::RECONCILE;
 
 /// What a compile may use, and where it leaves what it finds.

@@ -30,7 +30,7 @@ pub use backend::{
     Protocol, ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
-pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns};
+pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns, listed};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
 pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use discovery::{Discovery, Facts, Origin, Place, Scheme};

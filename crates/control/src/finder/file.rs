@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use portcullis_config::{Endpoint, endpoints};
-use portcullis_snapshot::{Listed, ListedState};
+use portcullis_config::endpoints;
+use portcullis_snapshot::listed;
 
 use super::source::{Listing, Source, SourceFuture};
 
@@ -79,21 +79,6 @@ impl Source for EndpointFile {
                 before = now;
             }
         })
-    }
-}
-
-/// As it stands in the file.
-fn listed(endpoint: &Endpoint) -> Listed {
-    let boxed = |(name, value): (&String, &String)| (name.as_str().into(), value.as_str().into());
-    Listed {
-        weight: endpoint.weight,
-        zone: endpoint.zone.as_deref().map(Into::into),
-        labels: endpoint.labels.iter().map(boxed).collect(),
-        state: match endpoint.draining {
-            true => ListedState::Draining,
-            false => ListedState::Active,
-        },
-        ..Listed::new(&endpoint.url.value.to_string())
     }
 }
 

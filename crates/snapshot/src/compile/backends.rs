@@ -308,7 +308,9 @@ fn protocol(written: &Written) -> Protocol {
     }
 }
 
-fn listed(endpoint: &Endpoint) -> Listed {
+/// An endpoint as it was written, in a configuration or in a file of endpoints.
+#[must_use]
+pub fn listed(endpoint: &Endpoint) -> Listed {
     let boxed = |(name, value): (&String, &String)| (name.as_str().into(), value.as_str().into());
     Listed {
         weight: endpoint.weight,
