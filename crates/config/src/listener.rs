@@ -94,10 +94,11 @@ pub struct Listener {
     #[serde(default = "streams_max")]
     #[schemars(range(min = 1, max = 10_000))]
     pub streams_max: u32,
-    /// How long requests may wait for a turn in the gateway itself, half a second on end. Beyond
-    /// that it has more to do than it can, and answers some with 503 before it looks at them: first
-    /// those whose route's `priority` is `sheddable`, last those that are `critical`; as many as it
-    /// takes to make that wait a twentieth of this. `off` refuses nothing. Default: `off`.
+    /// How long requests may wait for a turn in the gateway itself, half a second on end, because
+    /// of what it has to do (not because other programs have its cores). Beyond that it has more to
+    /// do than it can, and answers some with 503 before it looks at them: first those whose route's
+    /// `priority` is `sheddable`, last those that are `critical`; as many as it takes to make that
+    /// wait a twentieth of this. `off` refuses nothing. Default: `off`.
     #[serde(default = "shed")]
     pub shed: DurationOrOff,
     /// HTTP/2 frames that cost a client nothing and the gateway work: how many one connection may
@@ -139,7 +140,8 @@ impl Default for H2Frames {
     }
 }
 
-/// On a machine that others keep busy too, a worker is late whatever it refuses.
+/// Thousands of clients that each wait for their answer before they ask again make such a line, and
+/// nobody minds.
 fn shed() -> DurationOrOff {
     DurationOrOff::OFF
 }

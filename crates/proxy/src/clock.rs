@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_core::Now;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
 /// A clock, shared by all workers.
@@ -29,6 +30,8 @@ struct Manual {
     moved: Notify,
     /// For how long nobody had a turn, as whoever asks next is told.
     stalled: AtomicU64,
+    /// What all threads have worked, in nanoseconds.
+    worked: AtomicU64,
 }
 
 impl Clock {
@@ -51,6 +54,7 @@ impl Clock {
             wall_start: wall,
             moved: Notify::new(),
             stalled: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
         })))
     }
 
@@ -97,12 +101,25 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock as if nobody had a turn for the last `late` of `by`.
-    pub fn stall(&self, by: Duration, late: Duration) {
+    /// Moves a manual clock as if nobody had a turn for the last `late` of `by`, since this thread
+    /// had work of its own for `worked`.
+    pub fn stall(&self, by: Duration, late: Duration, worked: Duration) {
         if let Source::Manual(manual) = &self.0 {
             manual.stalled.store(late.as_nanos() as u64, Relaxed);
+            manual.worked.fetch_add(worked.as_nanos() as u64, Relaxed);
         }
         self.advance(by);
+    }
+
+    /// The processor's time that this thread has had until now.
+    pub(crate) fn worked(&self) -> Duration {
+        match &self.0 {
+            Source::Real(_) | Source::Begun(..) => {
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+            }
+            Source::Manual(manual) => Duration::from_nanos(manual.worked.load(Relaxed)),
+        }
     }
 
     /// How much later than meant somebody has his turn who slept for `wait` from `since` on. That a

@@ -12,13 +12,27 @@ use crate::worker::Worker;
 /// When whoever is refused may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Looks at a worker's delay on behalf of its listeners; `since` the last look.
-pub(crate) fn look(worker: &Worker, delay: Duration, since: Duration) {
+/// What a worker sees of itself when it has its turn again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// How much later than meant it has it.
+    pub(crate) delay: Duration,
+    /// The processor's time it has had since the last one.
+    pub(crate) worked: Duration,
+    /// How long ago that was.
+    pub(crate) since: Duration,
+}
+
+/// Looks at a worker's delay on behalf of its listeners.
+pub(crate) fn look(worker: &Worker, turn: Turn) {
+    // Its own work is all that refusing can spare it: while others have the processor it would be
+    // late even with none.
+    let own = turn.delay.min(turn.worked);
     let mut most = Pressure::default();
     for (place, _) in worker.places.borrow().values() {
-        most = most.max(place.look(delay, since));
+        most = most.max(place.look(own, turn.since));
     }
-    worker.metrics.delayed(delay, most.0);
+    worker.metrics.delayed(turn.delay, most.0);
 }
 
 /// Why this request is refused, if it is.

@@ -29,7 +29,7 @@ use crate::gateway::{Active, Shared};
 use crate::h1::{self, Job};
 use crate::h2::{self, StreamJob};
 use crate::listener::{self, Place};
-use crate::overload;
+use crate::overload::{self, Turn};
 use crate::pool::Pool;
 use crate::prepare;
 use crate::services::fill_random;
@@ -348,10 +348,15 @@ async fn sweep(worker: Rc<Worker>) {
     let clock = worker.shared.world.clock().clone();
     let mut pool_due = Duration::ZERO;
     loop {
-        let since = clock.mono();
+        let (since, worked) = (clock.mono(), clock.worked());
         clock.sleep(SWEEP).await;
         let now = clock.mono();
-        overload::look(&worker, clock.lateness(since, SWEEP), now.saturating_sub(since));
+        let turn = Turn {
+            delay: clock.lateness(since, SWEEP),
+            worked: clock.worked().saturating_sub(worked),
+            since: now.saturating_sub(since),
+        };
+        overload::look(&worker, turn);
         worker.coarse.set(now);
         worker.deadlines.sweep(now, |wait| worker.metrics.deadline(wait.kind()));
         worker.pool.wake_all();

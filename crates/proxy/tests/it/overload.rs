@@ -31,7 +31,7 @@ backends: {{ backend: "{}" }}
 /// So many looks of a worker that is that late.
 async fn late(gateway: &TestGateway, looks: usize, late: Duration) {
     for _ in 0..looks {
-        gateway.clock.stall(LOOK, late);
+        gateway.clock.stall(LOOK, late, late);
         gateway.settle().await;
     }
 }
@@ -89,5 +89,17 @@ async fn a_listener_that_sheds_nothing_serves_everybody() {
     let (_backend, gateway) = start("off").await;
     late(&gateway, 20, Duration::from_secs(1)).await;
     assert_eq!(statuses(&gateway).await, [200, 403, 200, 200, 200]);
+    assert_eq!(gateway.metric("portcullis_shed_pressure"), Some(0.0));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_late_for_want_of_a_processor_refuses_nothing() {
+    let (_backend, gateway) = start("100ms").await;
+    for _ in 0..20 {
+        gateway.clock.stall(LOOK, Duration::from_secs(1), Duration::from_millis(90));
+        gateway.settle().await;
+    }
+    assert_eq!(statuses(&gateway).await, [200, 403, 200, 200, 200]);
+    assert_eq!(gateway.metric("portcullis_worker_delay_seconds"), Some(1.0));
     assert_eq!(gateway.metric("portcullis_shed_pressure"), Some(0.0));
 }
