@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
 
 use portcullis_core::Now;
-use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 /// A clock, shared by all workers.
@@ -30,8 +30,8 @@ struct Manual {
     moved: Notify,
     /// For how long nobody had a turn, as whoever asks next is told.
     stalled: AtomicU64,
-    /// What all threads have worked, in nanoseconds.
-    worked: AtomicU64,
+    /// For how long all threads have had something to do.
+    busy: AtomicU64,
 }
 
 impl Clock {
@@ -54,7 +54,7 @@ impl Clock {
             wall_start: wall,
             moved: Notify::new(),
             stalled: AtomicU64::new(0),
-            worked: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
         })))
     }
 
@@ -101,24 +101,23 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock as if nobody had a turn for the last `late` of `by`, since this thread
-    /// had work of its own for `worked`.
-    pub fn stall(&self, by: Duration, late: Duration, worked: Duration) {
+    /// Moves a manual clock as if nobody had a turn for the last `late` of `by`, while there was
+    /// something to do for `busy`.
+    pub fn stall(&self, by: Duration, late: Duration, busy: Duration) {
         if let Source::Manual(manual) = &self.0 {
             manual.stalled.store(late.as_nanos() as u64, Relaxed);
-            manual.worked.fetch_add(worked.as_nanos() as u64, Relaxed);
+            manual.busy.fetch_add(busy.as_nanos() as u64, Relaxed);
         }
         self.advance(by);
     }
 
-    /// The processor's time that this thread has had until now.
-    pub(crate) fn worked(&self) -> Duration {
+    /// For how long this thread's runtime has had something to do until now.
+    pub(crate) fn busy(&self) -> Duration {
         match &self.0 {
             Source::Real(_) | Source::Begun(..) => {
-                let time = clock_gettime(ClockId::ThreadCPUTime);
-                Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+                Handle::current().metrics().worker_total_busy_duration(0)
             }
-            Source::Manual(manual) => Duration::from_nanos(manual.worked.load(Relaxed)),
+            Source::Manual(manual) => Duration::from_nanos(manual.busy.load(Relaxed)),
         }
     }
 

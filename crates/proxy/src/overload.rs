@@ -17,17 +17,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct Turn {
     /// How much later than meant it has it.
     pub(crate) delay: Duration,
-    /// The processor's time it has had since the last one.
-    pub(crate) worked: Duration,
+    /// For how long it has had something to do since the last one.
+    pub(crate) busy: Duration,
     /// How long ago that was.
     pub(crate) since: Duration,
 }
 
 /// Looks at a worker's delay on behalf of its listeners.
 pub(crate) fn look(worker: &Worker, turn: Turn) {
-    // Its own work is all that refusing can spare it: while others have the processor it would be
-    // late even with none.
-    let own = turn.delay.min(turn.worked);
+    // Its own work is all that refusing can spare it: one that waits for the processor with nothing
+    // else to do would be as late without any.
+    let own = turn.delay.min(turn.busy);
     let mut most = Pressure::default();
     for (place, _) in worker.places.borrow().values() {
         most = most.max(place.look(own, turn.since));

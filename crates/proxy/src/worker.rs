@@ -348,12 +348,12 @@ async fn sweep(worker: Rc<Worker>) {
     let clock = worker.shared.world.clock().clone();
     let mut pool_due = Duration::ZERO;
     loop {
-        let (since, worked) = (clock.mono(), clock.worked());
+        let (since, busy) = (clock.mono(), clock.busy());
         clock.sleep(SWEEP).await;
         let now = clock.mono();
         let turn = Turn {
             delay: clock.lateness(since, SWEEP),
-            worked: clock.worked().saturating_sub(worked),
+            busy: clock.busy().saturating_sub(busy),
             since: now.saturating_sub(since),
         };
         overload::look(&worker, turn);

@@ -93,7 +93,7 @@ async fn a_listener_that_sheds_nothing_serves_everybody() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_late_for_want_of_a_processor_refuses_nothing() {
+async fn a_worker_that_is_late_with_nothing_to_do_refuses_nothing() {
     let (_backend, gateway) = start("100ms").await;
     for _ in 0..20 {
         gateway.clock.stall(LOOK, Duration::from_secs(1), Duration::from_millis(90));
