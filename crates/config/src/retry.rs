@@ -79,9 +79,18 @@ pub enum RetryOn {
     Reset,
     /// An answer with this status.
     Status(u16),
-    /// gRPC's UNAVAILABLE.
-    Unavailable,
+    /// A status of gRPC.
+    Grpc(u8),
 }
+
+/// The statuses of gRPC after which another try may do better, as they are written.
+const GRPC: [(&str, u8); 5] = [
+    ("cancelled", 1),
+    ("deadline_exceeded", 4),
+    ("internal", 13),
+    ("resource_exhausted", 8),
+    ("unavailable", 14),
+];
 
 impl JsonSchema for RetryOn {
     fn schema_name() -> Cow<'static, str> {
@@ -89,8 +98,10 @@ impl JsonSchema for RetryOn {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let statuses = GRPC.iter().map(|(name, _)| *name);
+        let names: Vec<&str> = ["connect", "reset"].into_iter().chain(statuses).collect();
         json_schema!({ "anyOf": [
-            { "type": "string", "enum": ["connect", "reset", "unavailable"] },
+            { "type": "string", "enum": names },
             { "type": "integer", "minimum": 502, "maximum": 504 },
         ]})
     }
@@ -105,10 +116,15 @@ impl<'de> Deserialize<'de> for RetryOn {
             Value::Int(504) => Ok(Self::Status(504)),
             Value::Str(name) if name == "connect" => Ok(Self::Connect),
             Value::Str(name) if name == "reset" => Ok(Self::Reset),
-            Value::Str(name) if name == "unavailable" => Ok(Self::Unavailable),
-            _ => {
-                Err(D::Error::custom("expected `connect`, `reset`, `unavailable`, 502, 503 or 504"))
+            Value::Str(name)
+                if let Some((_, status)) = GRPC.iter().find(|(one, _)| one == name) =>
+            {
+                Ok(Self::Grpc(*status))
             }
+            _ => Err(D::Error::custom(
+                "expected `connect`, `reset`, 502, 503, 504, or of gRPC `unavailable`, \
+                 `resource_exhausted`, `internal`, `deadline_exceeded` or `cancelled`",
+            )),
         }
     }
 }
@@ -120,8 +136,10 @@ struct LongRetry {
     /// After which failures: `connect` (no connection), `reset` (the connection or the stream ended
     /// before the first byte of an answer), `502`, `503`, `504` (answers of the backend with that
     /// status; `502` also what is not HTTP) and `unavailable` (gRPC's status 14 in the head of an
-    /// answer). A `Retry-After` of more than two seconds is respected by not trying again.
-    /// Default: all of these.
+    /// answer, with nothing after it). Of gRPC's statuses also `resource_exhausted`, `internal`,
+    /// `deadline_exceeded` and `cancelled` may be named. A `Retry-After` of more than two seconds
+    /// is respected by not trying again, and so is gRPC's `grpc-retry-pushback-ms`.
+    /// Default: `[connect, reset, 502, 503, 504, unavailable]`.
     #[schemars(length(min = 1), extend("uniqueItems" = true))]
     on: Vec<RetryOn>,
     /// How often it is sent at most, the first time included. No endpoint gets it twice.
@@ -147,9 +165,9 @@ struct LongRetry {
 
 impl Default for LongRetry {
     fn default() -> Self {
-        use RetryOn::{Connect, Reset, Status, Unavailable};
+        use RetryOn::{Connect, Grpc, Reset, Status};
         Self {
-            on: vec![Connect, Reset, Status(502), Status(503), Status(504), Unavailable],
+            on: vec![Connect, Reset, Status(502), Status(503), Status(504), Grpc(14)],
             attempts: 2,
             per_try: DurationOrOff::OFF,
             non_idempotent: false,

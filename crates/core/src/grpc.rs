@@ -79,6 +79,30 @@ pub const fn status_of(http_status: u16) -> u8 {
     }
 }
 
+/// How a call ended, by the field `grpc-status` of its trailers, or of the head where that is all
+/// there is. `None` where there is none, or what is no number.
+#[must_use]
+pub fn status(fields: &Fields) -> Option<u8> {
+    std::str::from_utf8(fields.get(b"grpc-status")?).ok()?.parse().ok()
+}
+
+/// Whether a call that ended so says that whoever answered it does not work, as a status of 500 and
+/// more does for HTTP: UNKNOWN (which servers make of an exception that nobody caught), INTERNAL,
+/// UNAVAILABLE and DATA_LOSS.
+///
+/// The gRPC project's guide to status codes and Envoy's mapping to HTTP agree on these. Envoy
+/// counts two more, which callers can bring about as they like, and could use to have endpoints
+/// left out: UNIMPLEMENTED, by asking for what is not there, and DEADLINE_EXCEEDED, by having no
+/// time. So the first is no fault here, and the second only where the caller set no deadline.
+#[must_use]
+pub const fn is_fault(status: u8, has_deadline: bool) -> bool {
+    match status {
+        2 | 13..=15 => true,
+        4 => !has_deadline,
+        _ => false,
+    }
+}
+
 /// A text as the value of `grpc-message`: percent-encoded but for the printable ASCII without `%`.
 #[must_use]
 pub fn message(text: &str) -> String {
@@ -123,6 +147,20 @@ mod tests {
             assert!(!is(value), "{value}");
         }
         assert!(!is_grpc(&Fields::default()));
+    }
+
+    #[test]
+    fn what_a_service_is_at_fault_for_is_not_what_its_callers_are() {
+        let of = |value: &str| status(&fields(b"grpc-status", value));
+        for (value, expected) in
+            [("0", Some(0)), ("14", Some(14)), ("", None), ("-1", None), ("UNAVAILABLE", None)]
+        {
+            assert_eq!(of(value), expected, "{value}");
+        }
+        assert_eq!(status(&Fields::default()), None);
+        let faults = |has_deadline| (0..=99).filter(move |status| is_fault(*status, has_deadline));
+        assert_eq!(faults(true).collect::<Vec<_>>(), [2, 13, 14, 15]);
+        assert_eq!(faults(false).collect::<Vec<_>>(), [2, 4, 13, 14, 15]);
     }
 
     #[test]

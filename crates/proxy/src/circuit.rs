@@ -10,6 +10,7 @@ use portcullis_upstream::breaker::{Change, Pass};
 use portcullis_upstream::{InFlight, Verdict};
 
 use crate::backend::{HeadFailure, HeadKind, Leg};
+use crate::call::{Told, told};
 use crate::client::ClientError;
 use crate::forward::{Arrived, Failure};
 use crate::retry::Tries;
@@ -36,6 +37,11 @@ pub(crate) fn enter<'a>(
 }
 
 impl Entered<'_> {
+    /// What it came to is known later, by others.
+    pub(crate) fn keep(mut self) -> Option<Pass> {
+        self.pass.take()
+    }
+
     /// All tries are over; `ceiling` is when they had to be.
     pub(crate) fn ended(
         mut self,
@@ -46,7 +52,10 @@ impl Entered<'_> {
         now: Duration,
     ) {
         let failed = match outcome {
-            Ok(_) => slot.response.status.is_server_error(),
+            Ok(arrived) => {
+                let (request, head) = (&slot.exchange.request, &slot.response);
+                head.status.is_server_error() || told(&arrived.leg, request, head) == Told::Fault
+            }
             // What the gateway refused by itself (503) says nothing about the backend.
             Err(ClientError::Refused(problem)) if problem.code.fault == Fault::Backend => {
                 match problem.code.status {
@@ -96,6 +105,7 @@ pub(crate) fn verdict(
 ) -> Option<Verdict> {
     match outcome {
         Ok(_) if head.status.is_server_error() => Some(Verdict::Status),
+        Ok(_) if told(leg, &slot.exchange.request, head) == Told::Fault => Some(Verdict::Status),
         Ok(_) => Some(Verdict::Well),
         // What is closed while it idles, or says that it goes, does so in good order.
         Err(Failure::Head(HeadFailure::Refused(_))) => None,
@@ -121,7 +131,7 @@ pub(crate) fn tried(
     }
 }
 
-fn tell(backend: &str, endpoint: Option<&str>, change: Change) {
+pub(crate) fn tell(backend: &str, endpoint: Option<&str>, change: Change) {
     match change {
         Change::Opened { open, ended: 0, .. } => {
             tracing::warn!(backend, endpoint, ?open, "circuit breaker: a probe failed");

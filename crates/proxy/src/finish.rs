@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_core::policy::{BodyUse, ReplyBody};
-use portcullis_core::{BodyLength, Known, Problem, Step, Version, codes};
+use portcullis_core::{BodyLength, Exchange, Known, Problem, Step, Version, codes};
 use portcullis_snapshot::Route;
 use portcullis_telemetry::metrics::{Observation, RouteSeries};
 use portcullis_telemetry::recent::Decided;
@@ -77,7 +77,9 @@ pub(crate) async fn finish<C: Client>(
     let mut status = slot.response.status.as_u16();
     if let Some(cut) = cut {
         client.abort();
-        if let (Cut::Backend(_), Some(endpoint)) = (&cut, &slot.trip.endpoint) {
+        if let (Cut::Backend(_), Some(endpoint), false) =
+            (&cut, &slot.trip.endpoint, slot.trip.judged)
+        {
             endpoint.broke_off();
         }
         let (code, reason) = match cut {
@@ -226,6 +228,12 @@ async fn buffer<C: Client>(
             None => break Some(codes::BACKEND_TIMEOUT),
         }
     };
+    // What is too large for a policy is no failure of whoever sent it.
+    let cut = problem
+        .filter(|code| *code != codes::BACKEND_BODY_TOO_LARGE)
+        .map(|code| Cut::Backend(code.name.to_owned()));
+    let ended = cut.as_ref().map_or(Ok(&()), Err);
+    hang_up(worker, &mut arrived, &slot.exchange, &mut slot.trip.judged, ended);
     if let Some(code) = problem {
         let problem = Problem::new(code);
         if let Some(bound) = bounds::of_problem(&problem) {
@@ -275,14 +283,24 @@ async fn send<C: Client>(
                 ended: false,
             };
             let mut begun = false;
-            poll_fn(|cx| {
+            let (in_flight, call) = (&mut arrived.in_flight, &mut arrived.call);
+            let mut probe = call.as_ref().is_some_and(|call| call.is_probe(in_flight));
+            let ended = poll_fn(|cx| {
                 if !begun {
                     begun = true;
                     download.begin(cx, worker, client)?;
                 }
-                download.poll(cx, worker, client)
+                let over = download.poll(cx, worker, client);
+                if probe && *download.sent > 0 {
+                    probe = false;
+                    let now = worker.shared.world.clock().mono();
+                    call.iter_mut().for_each(|call| call.heard(in_flight, now));
+                }
+                over
             })
-            .await?;
+            .await;
+            hang_up(worker, &mut arrived, &slot.exchange, &mut slot.trip.judged, ended.as_ref());
+            ended?;
             put_away(worker, arrived);
         }
         Source::Bytes(bytes) => {
@@ -309,6 +327,21 @@ async fn send<C: Client>(
         Source::Nobody => {}
     }
     Ok(())
+}
+
+/// A call of gRPC has told all that it tells: how it ended counts.
+fn hang_up(
+    worker: &Worker,
+    arrived: &mut Arrived,
+    exchange: &Exchange,
+    judged: &mut bool,
+    ended: Result<&(), &Cut>,
+) {
+    if let Some(call) = arrived.call.take() {
+        let now = worker.shared.world.clock().mono();
+        let end = ended.map(|()| arrived.leg.trailers());
+        *judged = call.ended(&mut arrived.in_flight, &exchange.request, end, now);
+    }
 }
 
 /// Counts an upgraded connection for as long as it is one.

@@ -21,6 +21,7 @@ use portcullis_upstream::{EndpointIndex, InFlight, Tried, Verdict};
 
 use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::bulkhead::{self, Seats};
+use crate::call::{Call, Told, told};
 use crate::certificate;
 use crate::circuit;
 use crate::client::{Client, ClientError};
@@ -47,7 +48,9 @@ pub(crate) struct Arrived {
     pub(crate) upload: Upload,
     pub(crate) idle_max: usize,
     pub(crate) seats: Seats,
-    _in_flight: InFlight,
+    pub(crate) in_flight: InFlight,
+    /// A call of gRPC, of which only the end tells what came of it.
+    pub(crate) call: Option<Box<Call>>,
 }
 
 /// Why there is no response.
@@ -173,11 +176,13 @@ pub(crate) async fn forward<C: Client>(
             outcome = Err(Failure::NoWebSocket);
         }
         let waited = worker.shared.world.clock().mono().saturating_sub(now);
-        if backend.adaptive && tells_of_load(&outcome, slot) {
+        let head = &slot.response;
+        let verdict = circuit::verdict(&outcome, head, slot, route, &leg, now + waited);
+        if backend.adaptive && tells_of_load(&outcome, verdict) {
             backend.capacity.answered(waited, now + waited, backend.requests_max);
         }
-        let head = &slot.response;
-        if let Some(verdict) = circuit::verdict(&outcome, head, slot, route, &leg, now + waited) {
+        let goes_on = outcome.is_ok() && told(&leg, &slot.exchange.request, head) == Told::Later;
+        if let Some(verdict) = verdict.filter(|_| !goes_on) {
             circuit::tried(&tries, &mut in_flight, verdict, waited, now);
         }
         if let Some(next) = tries.next(worker, client, slot, (&leg, index), &outcome, &upload) {
@@ -209,15 +214,16 @@ pub(crate) async fn forward<C: Client>(
             grant_websocket(slot, accept);
         }
         let idle_max = backend.idle_max as usize;
-        return Ok(Arrived { leg, kind, upload, idle_max, seats, _in_flight: in_flight });
+        let call = goes_on.then(|| Call::new(backend, &set, &in_flight, waited, now + waited));
+        return Ok(Arrived { leg, kind, upload, idle_max, seats, in_flight, call });
     }
 }
 
 /// Whether how long this took says how much the backend has to do: an answer that is no failure, or
 /// none in time. What fails does so quickly or slowly for reasons of its own.
-fn tells_of_load(outcome: &Result<HeadKind, Failure>, slot: &Slot) -> bool {
+fn tells_of_load(outcome: &Result<HeadKind, Failure>, verdict: Option<Verdict>) -> bool {
     match outcome {
-        Ok(_) => !slot.response.status.is_server_error(),
+        Ok(_) => verdict == Some(Verdict::Well),
         Err(Failure::Timeout | Failure::Try) => true,
         Err(_) => false,
     }

@@ -16,6 +16,7 @@ mod backend_h2;
 mod bounds;
 mod buffer;
 mod bulkhead;
+mod call;
 mod certificate;
 mod circuit;
 mod client;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use portcullis_core::{ResponseHead, Span};
+use portcullis_core::{ResponseHead, Span, grpc};
 use portcullis_snapshot::{Backend, EndpointSet, RetryOn, Route};
 use portcullis_upstream::{Ask, EndpointIndex, InFlight, Tried, backoff};
 
@@ -163,16 +163,23 @@ impl Tries<'_> {
     }
 }
 
+/// What only the trailers say comes too late: the client has the head, and may have messages.
 pub(crate) fn fails(on: &[RetryOn], response: &ResponseHead) -> bool {
     on.contains(&RetryOn::Status(response.status.as_u16()))
-        || (on.contains(&RetryOn::Unavailable)
-            && response.fields.get(b"grpc-status") == Some(&b"14"[..]))
+        || (on.iter().any(|one| matches!(one, RetryOn::Grpc(_)))
+            && grpc::status(&response.fields)
+                .is_some_and(|status| on.contains(&RetryOn::Grpc(status))))
 }
 
 /// `None` for a time that is not told in seconds, which is longer than a request waits.
 fn retry_after(response: &ResponseHead) -> Option<Duration> {
+    let number = |value| std::str::from_utf8(value).ok()?.trim().parse().ok();
+    if let Some(value) = response.fields.get(b"grpc-retry-pushback-ms") {
+        // One that is negative, or no number, says never (gRFC A6).
+        return number(value).map(Duration::from_millis);
+    }
     let Some(value) = response.fields.get(b"retry-after") else { return Some(Duration::ZERO) };
-    std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_secs)
+    number(value).map(Duration::from_secs)
 }
 
 /// Ends with a try that is followed by another one. If all of its answer has come, which nobody

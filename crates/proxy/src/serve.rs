@@ -126,10 +126,15 @@ async fn answer<C: Client>(
         client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
     }
     let entered = circuit::enter(backend, slot)?;
-    let arrived = forward(worker, active, client, slot, route, backend).await;
+    let mut arrived = forward(worker, active, client, slot, route, backend).await;
     if let Some(entered) = entered {
-        let ceiling = client.deadline().ceiling();
-        entered.ended(&arrived, slot, route, ceiling, worker.shared.world.clock().mono());
+        match &mut arrived {
+            Ok(Arrived { call: Some(call), .. }) => call.hold(entered.keep()),
+            _ => {
+                let ceiling = client.deadline().ceiling();
+                entered.ended(&arrived, slot, route, ceiling, worker.shared.world.clock().mono());
+            }
+        }
     }
     arrived.map(Answer::Backend)
 }

@@ -32,6 +32,8 @@ pub(crate) struct Trip {
     /// Which of the route's variants, where there are several.
     pub(crate) variant: Option<u16>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
+    /// That the answer broke off has been held against the endpoint already.
+    pub(crate) judged: bool,
     pub(crate) retries: u32,
     /// Until when there has to be an answer, once all of a request has been sent.
     pub(crate) answer_by: Option<Duration>,

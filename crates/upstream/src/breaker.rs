@@ -111,7 +111,13 @@ pub struct Pass {
 
 impl Pass {
     /// That of a breaker that is closed.
-    pub(crate) const FREE: Self = Self { probe: None };
+    pub const FREE: Self = Self { probe: None };
+
+    /// Whether the breaker waits for what becomes of this request.
+    #[must_use]
+    pub const fn is_probe(self) -> bool {
+        self.probe.is_some()
+    }
 }
 
 /// A change worth a log line.

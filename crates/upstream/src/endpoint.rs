@@ -377,6 +377,12 @@ impl InFlight {
         &self.endpoint
     }
 
+    /// Whether a breaker waits for what becomes of it.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.pass.is_some_and(Pass::is_probe)
+    }
+
     /// It is decided what the request came to. A request has at most one verdict.
     pub(crate) fn judge(
         &mut self,

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub enum Verdict {
     /// An answer that is none of the following.
     Well,
-    /// An answer with a status of 500 or more.
+    /// An answer with a status of 500 or more, or with one of gRPC that is as bad.
     Status,
     /// No answer, as seen from here: no connection, a reset, a time that passed, nonsense.
     Error,

@@ -28,6 +28,32 @@ impl Balancer {
         in_flight.judge(breaker.as_ref(), verdict, now)
     }
 
+    /// The head of an answer is here, and what the request comes to is only known at its end, when
+    /// [`Self::decided`] is to be called.
+    pub fn answered(&self, in_flight: &InFlight, took: Duration, now: Duration) {
+        let Settings { algorithm, outliers, .. } = self.settings();
+        if *algorithm == Algorithm::Ewma {
+            in_flight.endpoint().answered(took, false, now);
+        }
+        if outliers.as_ref().is_some_and(|terms| terms.latency.is_some()) {
+            in_flight.endpoint().time(took);
+        }
+    }
+
+    /// The end of an answer whose head was here before.
+    pub fn decided(
+        &self,
+        in_flight: &mut InFlight,
+        verdict: Verdict,
+        now: Duration,
+    ) -> Option<breaker::Change> {
+        let Settings { algorithm, breaker, .. } = self.settings();
+        if *algorithm == Algorithm::Ewma && verdict.is_failure() {
+            in_flight.endpoint().answered(Duration::ZERO, true, now);
+        }
+        in_flight.judge(breaker.as_ref(), verdict, now)
+    }
+
     /// A request was given up after so long because another one was quicker: nothing is known of it
     /// but that it takes longer.
     pub fn given_up(&self, in_flight: &InFlight, waited: Duration, now: Duration) {

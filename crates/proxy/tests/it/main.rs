@@ -5,6 +5,7 @@
 
 mod balance;
 mod bulkheads;
+mod calls;
 mod client_certificates;
 mod contract;
 mod deadlines;
