@@ -34,7 +34,8 @@ fn redirect(written: &mut Backend, to: SocketAddr) {
         // Wherever they are found: they are not asked for here.
         let (zone, labels) = (None, std::collections::BTreeMap::new());
         let url = Spanned { value: stub(to), span: discover.span };
-        written.endpoints = vec![Endpoint { url, weight: 1, zone, labels, draining: false }];
+        written.endpoints =
+            vec![Endpoint { url, weight: 1, priority: 0, zone, labels, draining: false }];
     }
     written.endpoints.truncate(1);
     let h2 = written.protocol.value == Protocol::H2;

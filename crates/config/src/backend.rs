@@ -319,6 +319,7 @@ impl<'de> Deserialize<'de> for Backend {
 pub struct Endpoint {
     pub url: Spanned<EndpointUrl>,
     pub weight: u32,
+    pub priority: u16,
     pub zone: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub draining: bool,
@@ -335,6 +336,11 @@ struct LongEndpoint {
     #[serde(default = "one")]
     #[schemars(range(max = 65_535))]
     weight: u32,
+    /// Those of the lowest number are used while enough of them are well (as many as
+    /// `panic_threshold` says), those of the next while they are not: `1` is a backup of `0`.
+    /// Default: 0.
+    #[serde(default)]
+    priority: u16,
     /// Where it is, as the operator calls it: an availability zone, a rack. Default: unknown.
     #[serde(default)]
     #[schemars(length(min = 1, max = 64))]
@@ -369,11 +375,12 @@ impl<'de> Deserialize<'de> for Endpoint {
         if node.as_str().is_some() {
             let url = Spanned::deserialize(&node).map_err(D::Error::custom)?;
             let (zone, labels) = (None, BTreeMap::new());
-            return Ok(Self { url, weight: one(), zone, labels, draining: false });
+            let (weight, priority) = (one(), 0);
+            return Ok(Self { url, weight, priority, zone, labels, draining: false });
         }
-        let LongEndpoint { url, weight, zone, labels, draining } =
+        let LongEndpoint { url, weight, priority, zone, labels, draining } =
             LongEndpoint::deserialize(&node).map_err(D::Error::custom)?;
-        Ok(Self { url, weight, zone, labels, draining })
+        Ok(Self { url, weight, priority, zone, labels, draining })
     }
 }
 

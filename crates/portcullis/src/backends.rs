@@ -22,6 +22,7 @@ fn row(backend: &Backend, now: Duration) -> Value {
         let mut row = json!({
             "url": listed.url,
             "weight": listed.weight,
+            "priority": listed.priority,
             "state": match (listed.state, endpoint.service()) {
                 (ListedState::Draining, _) | (_, Service::Draining) => "draining",
                 (_, Service::Disabled) => "disabled",

@@ -14,6 +14,9 @@ pub(crate) fn expose(backend: &Backend, balancer: &Balancer, now: Duration, out:
     let flag = |is: bool| f64::from(u8::from(is));
     let settings = balancer.settings();
     out.gauge(Metric::BackendPanic, &[name], flag(balancer.is_panicking(now)));
+    if let Some(priority) = balancer.priority(now) {
+        out.gauge(Metric::BackendPriority, &[name], f64::from(priority));
+    }
     if let Some(breaker) = &backend.breaker {
         for state in State::ALL {
             let is = flag(breaker.state.state() == state);

@@ -21,6 +21,7 @@ use crate::endpoint::{Endpoint, InFlight, Rank};
 use crate::maglev::Maglev;
 use crate::mix::{Mix, scale};
 use crate::outlier;
+use crate::priority::Priorities;
 use crate::schedule;
 use crate::tried::Tried;
 
@@ -122,6 +123,8 @@ pub struct Balancer {
     weighted: u32,
     /// Only for [`Algorithm::Hash`].
     keys: Option<Maglev>,
+    /// Where some endpoints are used before others.
+    priorities: Option<Box<Priorities>>,
     cursor: Cursor,
     /// Turns of endpoints that could not take them, handed to the others.
     spilled: Cursor,
@@ -158,9 +161,23 @@ impl Balancer {
             weighted: weights.iter().filter(|weight| **weight > 0).count() as u32,
             keys,
             members: members.into(),
+            priorities: None,
             cursor: Cursor::default(),
             spilled: Cursor::default(),
         })
+    }
+
+    /// Which members are used before others, by a number for each, the lowest first.
+    #[must_use]
+    pub fn prioritised(mut self, numbers: &[u16]) -> Self {
+        self.priorities = Priorities::new(&self, numbers).map(Box::new);
+        self
+    }
+
+    /// The priority that is used now; `None` where there is only one.
+    #[must_use]
+    pub fn priority(&self, now: Duration) -> Option<u16> {
+        self.priorities.as_ref()?.current(now).map(|(number, _)| number)
     }
 
     #[must_use]
@@ -184,6 +201,9 @@ impl Balancer {
     /// A choice and no more: the request begins with [`Self::start`] or [`Endpoint::start`].
     #[must_use]
     pub fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        if let Some(priorities) = &self.priorities {
+            return priorities.pick(ask, tried);
+        }
         if let Some(home) = ask.home
             && self.stays(home, &ask, tried)
         {
@@ -226,6 +246,9 @@ impl Balancer {
     /// So few endpoints are healthy that those that are not get requests too.
     #[must_use]
     pub fn is_panicking(&self, now: Duration) -> bool {
+        if let Some((_, used)) = self.priorities.as_ref().and_then(|all| all.current(now)) {
+            return used.is_panicking(now);
+        }
         self.level(now, &Tried::NONE).is_some_and(|level| level.worst == Rank::Down)
     }
 

@@ -22,6 +22,7 @@ pub mod mix;
 pub mod outlier;
 pub mod overrides;
 pub mod passive;
+mod priority;
 pub mod roster;
 mod schedule;
 pub mod shed;

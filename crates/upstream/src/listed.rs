@@ -14,6 +14,8 @@ pub struct Listed {
     pub name: Option<Box<str>>,
     /// 0 takes no requests.
     pub weight: u32,
+    /// Used before those of a higher number.
+    pub priority: u16,
     pub zone: Option<Box<str>>,
     pub labels: BTreeMap<Box<str>, Box<str>>,
     pub state: ListedState,
@@ -39,6 +41,7 @@ impl Listed {
             url: url.into(),
             name: None,
             weight: 1,
+            priority: 0,
             zone: None,
             labels: BTreeMap::new(),
             state: ListedState::Active,
@@ -62,6 +65,7 @@ impl Listed {
         self.url == other.url
             && self.name == other.name
             && self.weight == other.weight
+            && self.priority == other.priority
             && self.zone == other.zone
             && self.labels == other.labels
             && self.state == other.state

@@ -33,6 +33,10 @@ impl Tried {
         self.list[..usize::from(self.len)].contains(&index.0)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = EndpointIndex> + '_ {
+        self.list[..usize::from(self.len)].iter().map(|index| EndpointIndex(*index))
+    }
+
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len as usize

@@ -49,7 +49,7 @@ impl Names {
         let (endpoints, ttl) = match self.origin.place.clone() {
             Place::Dns { scheme, name, port } => {
                 let found = self.addresses(&resolver, &name).await?;
-                let listed = |ip: &IpAddr| endpoint(scheme, *ip, port, &name, 1);
+                let listed = |ip: &IpAddr| endpoint(scheme, *ip, port, &name);
                 (found.records.iter().map(listed).collect(), found.ttl)
             }
             Place::Srv { scheme, name } => self.services(&resolver, scheme, &name).await?,
@@ -100,7 +100,9 @@ impl Names {
         Ok(Answer { records: all.into_iter().collect(), ttl })
     }
 
-    /// Of the best priority, every address of every host, each with its record's weight.
+    /// Every address of every host, each with its record's weight and priority. A host that stands
+    /// in for others and cannot be looked up is as it was, or left out: whoever is there to help
+    /// must not do harm.
     async fn services(
         &mut self,
         resolver: &TokioResolver,
@@ -115,26 +117,40 @@ impl Names {
         let mut ttl = answer.ttl;
         // A root for a host says that there is no such service.
         let offered = || answer.records.iter().filter(|service| !service.target.is_root());
-        let best = offered().map(|service| service.priority).min();
-        let targets: Vec<&SRV> =
-            offered().filter(|service| Some(service.priority) == best).take(TARGETS_MAX).collect();
-        let weightless = targets.iter().all(|service| service.weight == 0);
+        let mut targets: Vec<&SRV> = offered().collect();
+        targets.sort_by_key(|service| service.priority);
+        targets.truncate(TARGETS_MAX);
+        let best = targets.first().map(|service| service.priority);
         let mut found: BTreeMap<(IpAddr, u16), Listed> = BTreeMap::new();
         let mut names = BTreeSet::from([name.to_owned()]);
         for service in targets {
             let target = service.target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-            let addresses = self.addresses(resolver, &target).await?;
+            let addresses = match self.addresses(resolver, &target).await {
+                Ok(addresses) => addresses,
+                Err(error) if Some(service.priority) == best => return Err(error),
+                Err(_) => Answer { records: self.known(&target), ttl: None },
+            };
             ttl = ttl.into_iter().chain(addresses.ttl).min();
-            // RFC 2782 gives a weight of 0 beside others a very small chance.
-            let weight = if weightless { 1 } else { u32::from(service.weight).max(1) };
             for ip in addresses.records {
-                let one = endpoint(scheme, ip, service.port, &target, weight);
+                let one = Listed {
+                    // RFC 2782 gives a weight of 0 beside others a very small chance.
+                    weight: u32::from(service.weight).max(1),
+                    priority: service.priority,
+                    ..endpoint(scheme, ip, service.port, &target)
+                };
                 found.entry((ip, service.port)).or_insert(one);
             }
             names.insert(target);
         }
         self.last.retain(|(name, _), _| names.contains(name));
         Ok((found.into_values().collect(), ttl))
+    }
+
+    /// The addresses of a name that were found last, of both families.
+    fn known(&self, name: &str) -> Vec<IpAddr> {
+        let families = [RecordType::A, RecordType::AAAA].into_iter();
+        let last = families.filter_map(|family| self.last.get(&(name.to_owned(), family)));
+        last.flatten().copied().collect()
     }
 
     /// Records of one type. None is an answer too.
@@ -195,16 +211,17 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     builder.build()
 }
 
-fn endpoint(scheme: Scheme, ip: IpAddr, port: u16, name: &str, weight: u32) -> Listed {
+fn endpoint(scheme: Scheme, ip: IpAddr, port: u16, name: &str) -> Listed {
     let url = format!("{}://{}", scheme.name(), SocketAddr::new(ip, port));
-    Listed { name: Some(name.into()), weight, ..Listed::new(&url) }
+    Listed { name: Some(name.into()), ..Listed::new(&url) }
 }
 
 /// A short name for the answer's content.
 fn version(endpoints: &[Listed]) -> String {
     let mut hasher = blake3::Hasher::new();
     for one in endpoints {
-        hasher.update(format!("{} {:?} {}\n", one.url, one.name, one.weight).as_bytes());
+        let Listed { url, name, weight, priority, .. } = one;
+        hasher.update(format!("{url} {name:?} {weight} {priority}\n").as_bytes());
     }
     hasher.finalize().to_hex()[..12].to_owned()
 }
@@ -230,11 +247,12 @@ mod tests {
         names(server, Place::Dns { scheme: Scheme::Http, name, port: 8080 })
     }
 
-    /// Endpoints with weight and name, and for how long they hold.
+    /// Endpoints with name, weight and priority, and for how long they hold.
     async fn found(names: &mut Names) -> Result<String, String> {
         let listing = names.list().await?;
         let one = |one: &Listed| {
-            format!("{} {} {}", one.url, one.name.as_deref().unwrap_or("-"), one.weight)
+            let name = one.name.as_deref().unwrap_or("-");
+            format!("{} {name} {}/{}", one.url, one.weight, one.priority)
         };
         let all: Vec<String> = listing.endpoints.iter().map(one).collect();
         Ok(format!("{} for {:?}", all.join(", "), listing.valid.unwrap()))
@@ -247,8 +265,9 @@ mod tests {
         for (ttl, holds) in [(30, "30s"), (0, "5s"), (86_400, "60s")] {
             server.addresses("orders.internal", ttl, &["10.0.0.2", "::2", "10.0.0.1"]);
             let expected = format!(
-                "http://10.0.0.1:8080 orders.internal 1, http://10.0.0.2:8080 orders.internal 1, \
-                 http://[::2]:8080 orders.internal 1 for {holds}"
+                "http://10.0.0.1:8080 orders.internal 1/0, \
+                 http://10.0.0.2:8080 orders.internal 1/0, \
+                 http://[::2]:8080 orders.internal 1/0 for {holds}"
             );
             assert_eq!(found(&mut names).await, Ok(expected));
         }
@@ -293,11 +312,27 @@ mod tests {
         server.services(
             "_h._tcp.internal",
             50,
-            &[(2, 9, 1, "c.internal"), (1, 7, 81, "a.internal"), (1, 0, 82, "b.internal")],
+            &[
+                (2, 9, 1, "c.internal"),
+                (1, 7, 81, "a.internal"),
+                (1, 0, 82, "b.internal"),
+                (2, 8, 82, "b.internal"),
+            ],
         );
-        let expected = "h2c://10.0.0.1:81 a.internal 7, h2c://10.0.0.2:81 a.internal 7, \
-                        h2c://10.0.0.3:82 b.internal 1 for 30s";
-        assert_eq!(found(&mut names).await.as_deref(), Ok(expected));
+        let first = "h2c://10.0.0.1:81 a.internal 7/1, h2c://10.0.0.2:81 a.internal 7/1, \
+                     h2c://10.0.0.3:82 b.internal 1/1";
+        // Who stands in for others is left out while he cannot be had, and then as he was.
+        server.fails("c.internal", RecordType::A);
+        server.fails("c.internal", RecordType::AAAA);
+        let without = format!("{first} for 30s");
+        assert_eq!(found(&mut names).await.as_ref(), Ok(&without));
+        server.addresses("c.internal", 20, &["10.0.0.4"]);
+        let all = |ttl: u32| format!("{first}, h2c://10.0.0.4:1 c.internal 9/2 for {ttl}s");
+        assert_eq!(found(&mut names).await, Ok(all(20)));
+        server.fails("c.internal", RecordType::A);
+        server.fails("c.internal", RecordType::AAAA);
+        assert_eq!(found(&mut names).await, Ok(all(30)));
+        // Of the first there is no answer without all of them.
         server.fails("b.internal", RecordType::A);
         assert!(found(&mut names).await.is_err());
         server.services("_h._tcp.internal", 50, &[(0, 0, 0, ".")]);

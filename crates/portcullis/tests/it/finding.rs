@@ -1,8 +1,12 @@
-//! Endpoints that the running gateway finds in a file, and what it tells of them and of its routes.
+//! Endpoints that the running gateway finds in a file or by DNS, and what it tells of them and of
+//! its routes.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use portcullis_testkit::NameServer;
 use serde_json::Value;
 
 use crate::binary::Place;
@@ -21,13 +25,21 @@ shutdown: { drain_delay: 0s }
 
 /// Answers with its name until the test's process ends; its URL.
 fn backend(name: &'static str) -> String {
+    format!("http://127.0.0.1:{}", well_or_not(name).0)
+}
+
+/// The same, its port, and whether it answers with 200.
+fn well_or_not(name: &'static str) -> (u16, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let port = listener.local_addr().unwrap().port();
+    let well = Arc::new(AtomicBool::new(true));
+    let inside = Arc::clone(&well);
     std::thread::spawn(move || {
         while let Ok((mut tcp, _)) = listener.accept() {
             let length = name.len();
+            let status = if inside.load(SeqCst) { 200 } else { 503 };
             let answer = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{name}"
+                "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{name}"
             );
             let asked = tcp.read(&mut [0; 4096]).unwrap_or(0);
             if asked > 0 {
@@ -36,7 +48,7 @@ fn backend(name: &'static str) -> String {
             }
         }
     });
-    url
+    (port, well)
 }
 
 fn body(answer: &str) -> Value {
@@ -88,4 +100,55 @@ fn endpoints_come_and_go_with_a_file() {
     running.signal("TERM");
     running.ended();
     assert_eq!(place.run(&["routes", "--unused", "30d"]).status, 3);
+}
+
+/// RFC 2782: the lowest number first, the next one while that is down, and back.
+#[test]
+fn services_of_another_priority_take_over_and_give_back() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let names = runtime.block_on(NameServer::start());
+    let ((first, first_is_well), (second, second_is_well)) =
+        (well_or_not("first"), well_or_not("second"));
+    for host in ["a.internal", "b.internal"] {
+        names.addresses(host, 60, &["127.0.0.1"]);
+    }
+    let services = [(20, 5, second, "b.internal"), (10, 5, first, "a.internal")];
+    names.services("_http._tcp.orders.internal", 60, &services);
+    let place = Place::with("");
+    let socket = place.write("empty", "").with_file_name("admin.sock");
+    let srv = r#"srv: "http://_http._tcp.orders.internal""#;
+    let discover = format!("discover: {{ {srv}, resolvers: [\"{}\"] }}", names.address);
+    let more = "health: { path: /, interval: 100ms }, slow_start: off";
+    let config =
+        CONFIG.replace("discover: { file: endpoints.yaml }", &format!("{discover}, {more}"));
+    place.write("portcullis.yaml", &format!("{config}admin: \"unix:{}\"\n", socket.display()));
+    let running = place.start(&["run"]);
+    let address = address(&running.logged("listening"));
+    let used = |expected: (&str, u32)| {
+        for _ in 0..5 {
+            assert!(get(&address, "/all").ends_with(expected.0), "{expected:?}");
+        }
+        let line = format!("portcullis_backend_priority{{backend=\"found\"}} {}\n", expected.1);
+        let metrics = admin(&socket, "/metrics");
+        assert!(metrics.contains(&line), "{metrics}");
+    };
+    used(("first", 10));
+    first_is_well.store(false, SeqCst);
+    running.logged("WentDown");
+    used(("second", 20));
+    first_is_well.store(true, SeqCst);
+    running.logged("WentUp");
+    used(("first", 10));
+    // One that nobody needs may be down.
+    second_is_well.store(false, SeqCst);
+    running.logged("WentDown");
+    used(("first", 10));
+    let backends = body(&admin(&socket, "/backends"));
+    let endpoints = backends[0]["endpoints"].as_array().unwrap();
+    let mut numbers: Vec<_> =
+        endpoints.iter().map(|one| (one["priority"].as_u64(), one["name"].as_str())).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [(Some(10), Some("a.internal")), (Some(20), Some("b.internal"))]);
+    running.signal("TERM");
+    running.ended();
 }

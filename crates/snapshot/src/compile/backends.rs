@@ -314,6 +314,7 @@ pub fn listed(endpoint: &Endpoint) -> Listed {
     let boxed = |(name, value): (&String, &String)| (name.as_str().into(), value.as_str().into());
     Listed {
         weight: endpoint.weight,
+        priority: endpoint.priority,
         zone: endpoint.zone.as_deref().map(Into::into),
         labels: endpoint.labels.iter().map(boxed).collect(),
         state: match endpoint.draining {

@@ -160,6 +160,8 @@ metrics! {
         "Requests that the circuit breaker of the whole backend refused.";
     BackendPanic = Gauge "portcullis_backend_panic" "" ["backend"]
         "1 while so few endpoints are well that the others are used too.";
+    BackendPriority = Gauge "portcullis_backend_priority" "" ["backend"]
+        "The priority of endpoints that is used, where there are several.";
     LimitDecisions = Counter "portcullis_limit_decisions" "" ["limit", "decision"]
         "Requests that a limit allowed or refused.";
     LimitKeys = Gauge "portcullis_limit_keys" "" ["limit"]
