@@ -142,6 +142,9 @@ struct Level {
     worst: Rank,
     /// The sum of their weights, without those tried.
     weight: u64,
+    /// The sum of all their weights, and what all of them have to do.
+    weights: u64,
+    in_flight: u64,
 }
 
 impl Balancer {
@@ -268,10 +271,14 @@ impl Balancer {
         tried: &Tried,
     ) -> Option<EndpointIndex> {
         let home = EndpointIndex(keys.order(key).next()?);
-        if self.is_ready(home, now, tried, key) && self.has_room(home) {
+        let ready = self.is_ready(home, now, tried, key);
+        if ready && self.endpoint(home).in_flight() == 0 {
             return Some(home);
         }
         let level = self.level(now, tried)?;
+        if ready && self.has_room(home, &level) {
+            return Some(home);
+        }
         // Repetitions are frequent among few members and rare among many.
         let steps = 16 + self.weighted as usize * 8;
         let admitted = |index: &EndpointIndex| {
@@ -282,25 +289,21 @@ impl Balancer {
         let home_has_had_its = self.is_good(home, now, tried);
         order()
             .filter(|index| !(home_has_had_its && *index == home))
-            .find(|index| self.has_room(*index))
+            .find(|index| self.has_room(*index, &level))
             .or_else(|| order().next())
             .or_else(|| self.at(scale(key, level.weight), level.worst, now, tried, None))
     }
 
-    /// Whether one request more leaves it within a quarter more than its share.
-    fn has_room(&self, index: EndpointIndex) -> bool {
+    /// Whether one request more leaves it within a quarter more than its share of what those of
+    /// the level have to do. Others take none of it, so that they must not count as if they did.
+    fn has_room(&self, index: EndpointIndex, level: &Level) -> bool {
         let member = &self.members[index.get()];
         let flying = u64::from(member.endpoint.in_flight());
         if flying == 0 {
             return true;
         }
-        let (mut all, mut weights) = (1, 0);
-        for (_, member) in self.candidates() {
-            all += u64::from(member.endpoint.in_flight());
-            weights += u64::from(member.weight);
-        }
-        let share = all * u64::from(member.weight);
-        (flying + 1) * weights * 4 < share * 5 + weights * 4
+        let share = (level.in_flight + 1) * u64::from(member.weight);
+        (flying + 1) * level.weights * 4 < share * 5 + level.weights * 4
     }
 
     fn in_turn(&self, now: Duration, tried: &Tried) -> Option<EndpointIndex> {
@@ -395,27 +398,35 @@ impl Balancer {
 
     /// The best level that leaves something to choose, by a look at every member.
     fn level(&self, now: Duration, tried: &Tried) -> Option<Level> {
-        // Members and untried weight by rank.
+        // By rank: members, and what the level says of those up to it.
         let mut count = [0_u32; 3];
         let mut weight = [0_u64; 3];
+        let mut weights = [0_u64; 3];
+        let mut in_flight = [0_u64; 3];
         for (index, member) in self.candidates() {
             let rank = member.endpoint.rank(now);
             if rank >= Rank::Broken {
                 continue;
             }
             count[rank as usize] += 1;
+            weights[rank as usize] += u64::from(member.weight);
+            in_flight[rank as usize] += u64::from(member.endpoint.in_flight());
             if !tried.contains(index) {
                 weight[rank as usize] += u64::from(member.weight);
             }
         }
         let in_service: u32 = count.iter().sum();
         let mut usable = 0;
-        let mut sum = 0;
+        let mut level = Level { worst: Rank::Good, weight: 0, weights: 0, in_flight: 0 };
         for rank in [Rank::Good, Rank::Aside, Rank::Down] {
             usable += count[rank as usize];
-            sum += weight[rank as usize];
-            if usable * 100 >= in_service * self.settings.panic_threshold.min(100) && sum > 0 {
-                return Some(Level { worst: rank, weight: sum });
+            level.worst = rank;
+            level.weight += weight[rank as usize];
+            level.weights += weights[rank as usize];
+            level.in_flight += in_flight[rank as usize];
+            let enough = usable * 100 >= in_service * self.settings.panic_threshold.min(100);
+            if enough && level.weight > 0 {
+                return Some(level);
             }
         }
         None

@@ -239,6 +239,26 @@ fn a_popular_key_does_not_overload_its_endpoint() {
     assert_eq!(held[3], 125, "{held:?}");
 }
 
+/// Those that take no requests take nothing of its share either: with most of them away the others
+/// still divide what there is.
+#[test]
+fn a_popular_key_overloads_nobody_while_others_are_away() {
+    let drain = |endpoint: &Endpoint| endpoint.set_service(Service::Draining);
+    for (away, leave) in [(6, &drain as &dyn Fn(&Endpoint)), (4, &take_down)] {
+        let balancer = balancer(Algorithm::Hash, &[1; 10]);
+        balancer.members()[..away].iter().for_each(|member| leave(&member.endpoint));
+        let mut flying = Vec::new();
+        for _ in 0..600 {
+            let index = balancer.pick(Ask { key: Some(7), ..ask(0) }, &Tried::NONE).unwrap();
+            flying.push(balancer.endpoint(index).start_request());
+        }
+        let held = balancer.members().iter().map(|member| member.endpoint.in_flight());
+        let held: Vec<u32> = held.collect();
+        let most = 600 * 5 / 4 / (10 - away as u32);
+        assert!(held.iter().all(|held| *held <= most + 1), "{away} away: {held:?}");
+    }
+}
+
 /// A closed system in which one of four takes ten times as long: by latency it gets few requests.
 #[test]
 fn ewma_keeps_away_from_an_endpoint_that_answers_slowly() {
