@@ -2,12 +2,12 @@
 //! taking a backend away.
 //!
 //! - What comes is added before what goes is removed: the old ones stay until a connection to
-//!   each new one was made, or for [`ADD_FIRST`].
+//!   each new one was made, or for [`ADD_FIRST`], however often the listing changes meanwhile.
 //! - An empty listing empties nothing before it was confirmed twice.
 //!
 //! Drawn in `LIFECYCLE.md`. Asking the source is not done here.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::balancer::ENDPOINTS_MAX;
@@ -39,11 +39,10 @@ pub struct Roster {
     allow_empty: bool,
     /// As last listed.
     current: Vec<Listed>,
-    /// Gone from the listing, and still used.
-    leaving: Vec<Listed>,
-    /// What they wait for.
-    coming: HashSet<Box<str>>,
-    leave_by: Duration,
+    /// Gone from the listing, and still used until then at most.
+    leaving: Vec<(Duration, Listed)>,
+    /// What they wait for, until then at most.
+    coming: HashMap<Box<str>, Duration>,
     /// When the last of the empty listings came that counted, and how many did.
     empty: Option<(Duration, u32)>,
 }
@@ -64,24 +63,22 @@ impl Roster {
         let known: HashSet<&str> = self.serving().map(|one| &*one.url).collect();
         let added: HashSet<Box<str>> =
             named.difference(&known).map(|url| Box::from(*url)).collect();
-        let mut gone: Vec<Listed> =
-            self.current.iter().filter(|one| !named.contains(&*one.url)).cloned().collect();
+        let by = now + ADD_FIRST;
+        let gone = self.current.iter().filter(|one| !named.contains(&*one.url));
+        let mut gone: Vec<(Duration, Listed)> = gone.map(|one| (by, one.clone())).collect();
         let removed = gone.len();
         let changed = removed > 0
             || listing.len() != self.current.len()
             || listing.iter().zip(&self.current).any(|(new, old)| !new.is_like(old));
-        self.leaving.retain(|one| !named.contains(&*one.url));
-        self.coming.retain(|url| named.contains(&**url) && now < self.leave_by);
+        self.leaving.retain(|(by, one)| now < *by && !named.contains(&*one.url));
+        self.coming.retain(|url, by| now < *by && named.contains(&**url));
         let added_count = added.len();
-        self.coming.extend(added);
+        self.coming.extend(added.into_iter().map(|url| (url, by)));
         if self.coming.is_empty() || listing.is_empty() {
             self.leaving.clear();
         } else {
             self.leaving.append(&mut gone);
             self.leaving.truncate(ENDPOINTS_MAX.saturating_sub(listing.len()));
-        }
-        if added_count > 0 || removed > 0 {
-            self.leave_by = now + ADD_FIRST;
         }
         self.current = listing;
         match changed {
@@ -90,18 +87,17 @@ impl Roster {
         }
     }
 
-    /// Lets go of what was removed if everything that came has proved itself by now. Returns
+    /// Lets go of what was removed if everything that came has proved itself by now, and of what
+    /// was removed too long ago. Returns
     /// whether [`Roster::serving`] has changed.
     pub fn settle(&mut self, is_proven: impl Fn(&str) -> bool, now: Duration) -> bool {
-        self.coming.retain(|url| !is_proven(url));
-        if now >= self.leave_by {
-            self.coming.clear();
+        self.coming.retain(|url, by| now < *by && !is_proven(url));
+        let before = self.leaving.len();
+        match self.coming.is_empty() {
+            true => self.leaving.clear(),
+            false => self.leaving.retain(|(by, _)| now < *by),
         }
-        let lets_go = self.coming.is_empty() && !self.leaving.is_empty();
-        if lets_go {
-            self.leaving.clear();
-        }
-        lets_go
+        self.leaving.len() != before
     }
 
     /// Whether [`Roster::settle`] has something to look at from time to time.
@@ -112,7 +108,7 @@ impl Roster {
 
     /// What the backend is to have now.
     pub fn serving(&self) -> impl Iterator<Item = &Listed> {
-        self.current.iter().chain(&self.leaving)
+        self.current.iter().chain(self.leaving.iter().map(|(_, one)| one))
     }
 
     fn is_confirmed(&mut self, now: Duration) -> bool {
@@ -186,6 +182,36 @@ mod tests {
                 10 e => Changed { added: 1, removed: 3 } [e b c d]
                 14 => false [e b c d]
                 15 => true [e]
+            "#]],
+        );
+    }
+
+    /// Each second another one comes that nobody connects to.
+    #[test]
+    fn nobody_stays_longer_since_others_come_and_go() {
+        check(
+            false,
+            "1 a
+             2 ok a
+             3 b
+             4 c
+             5 d
+             6 e
+             7 f
+             8 g
+             9 h
+             10",
+            &expect![[r#"
+                1 a => Changed { added: 1, removed: 0 } [a]
+                2 ok a => false [a]
+                3 b => Changed { added: 1, removed: 1 } [b a]
+                4 c => Changed { added: 1, removed: 1 } [c a b]
+                5 d => Changed { added: 1, removed: 1 } [d a b c]
+                6 e => Changed { added: 1, removed: 1 } [e a b c d]
+                7 f => Changed { added: 1, removed: 1 } [f a b c d e]
+                8 g => Changed { added: 1, removed: 1 } [g b c d e f]
+                9 h => Changed { added: 1, removed: 1 } [h c d e f g]
+                10 => true [h d e f g]
             "#]],
         );
     }
