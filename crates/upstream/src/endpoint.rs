@@ -110,11 +110,15 @@ impl Endpoint {
     #[must_use]
     pub fn start(self: &Arc<Self>, now: Duration) -> Option<InFlight> {
         let mut pass = None;
-        if self.aside.standing(now) == Standing::TrialDue && !self.aside.claim_trial(now) {
-            return None;
-        }
         if self.flags.load(Relaxed) & flag::BROKEN != 0 {
             pass = Some(self.breaker.enter(now).ok()?);
+        }
+        // A pass can be given back, a trial that was claimed for nothing could not.
+        if self.aside.standing(now) == Standing::TrialDue && !self.aside.claim_trial(now) {
+            if let Some(pass) = pass {
+                self.breaker.abandoned(pass);
+            }
+            return None;
         }
         let mut in_flight = self.start_request();
         in_flight.pass = pass;
@@ -447,6 +451,21 @@ mod tests {
         endpoint.adopt_health(None, NOW);
         endpoint.connected();
         assert_eq!(endpoint.rank(NOW), Rank::Good);
+    }
+
+    /// Its time aside is over while its breaker is open: when that lets a request through, the trial
+    /// must still be there to be claimed.
+    #[test]
+    fn a_request_that_its_breaker_refuses_claims_no_trial() {
+        let terms = breaker::Terms { requests_min: 1, ..breaker::Terms::default() };
+        let endpoint = Arc::new(Endpoint::new("http://a", 0));
+        endpoint.connect_failed(NOW);
+        let mut failed = endpoint.start_request();
+        failed.judge(Some(&terms), Verdict::Error, NOW).unwrap();
+        let late = NOW + terms.open - Duration::from_millis(1);
+        assert!(endpoint.start(late).is_none());
+        assert_eq!(endpoint.rank(NOW + terms.open), Rank::Good);
+        assert!(endpoint.start(NOW + terms.open).is_some());
     }
 
     #[test]
