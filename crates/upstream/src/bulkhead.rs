@@ -134,7 +134,8 @@ impl Bulkhead {
     fn take(&self, requests_max: u32) -> bool {
         let bound = self.bound(requests_max);
         let more = |used| if used < bound { Some(used + 1) } else { None };
-        self.used.fetch_update(SeqCst, Relaxed, more).is_ok()
+        // The look that finds nothing free is in one order with the others too: see `leave`.
+        self.used.fetch_update(SeqCst, SeqCst, more).is_ok()
     }
 
     fn leave(&self) {
