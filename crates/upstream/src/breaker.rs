@@ -12,6 +12,9 @@ use crate::window::{Sum, Window};
 
 /// Probes of one half-open time.
 pub const PROBES_MAX: u32 = 63;
+/// After so long without a verdict its probes make room for others: one that hangs, with nobody who
+/// gives up on it, must not keep a backend closed that is well again.
+pub const PROBE_LOST: Duration = Duration::from_secs(30);
 /// Times in a row that it opened, of which each doubles how long it stays open.
 const DOUBLINGS_MAX: u64 = 15;
 
@@ -153,7 +156,7 @@ struct Word {
     left: u64,
     /// Probes that have still to pass.
     due: u64,
-    /// Open until then, in milliseconds.
+    /// Open until then, in milliseconds; half-open: when probes are lost.
     until: u64,
 }
 
@@ -219,7 +222,7 @@ impl Breaker {
         match word.state {
             State::Closed => true,
             State::Open => millis(now) >= word.until,
-            State::HalfOpen => word.left > 0,
+            State::HalfOpen => word.left > 0 || millis(now) >= word.until,
         }
     }
 
@@ -237,13 +240,18 @@ impl Breaker {
     /// # Errors
     /// It is open, or has as many probes under way as it may: come back after this time.
     pub fn enter(&self, now: Duration) -> Result<Pass, Duration> {
+        let lost = millis(now.saturating_add(PROBE_LOST));
         let entered = self.word.fetch_update(Relaxed, Relaxed, |packed| {
             let word = Word::read(packed);
             let word = match word.state {
                 State::Closed => return None,
                 State::Open if millis(now) < word.until => return None,
                 // How many there are was written down when it opened.
-                State::Open => Word { due: word.left, ..word.after(Event::Asked)? },
+                State::Open => Word { due: word.left, until: lost, ..word.after(Event::Asked)? },
+                // Those that are lost still count, should they ever end.
+                State::HalfOpen if word.left == 0 && millis(now) >= word.until => {
+                    Word { left: word.due, until: lost, ..word }
+                }
                 State::HalfOpen => word,
             };
             Some(Word { left: word.left.checked_sub(1)?, ..word }.pack())

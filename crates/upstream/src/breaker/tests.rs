@@ -95,6 +95,21 @@ fn half_open_lets_so_many_through_and_closes_when_all_passed() {
 }
 
 #[test]
+fn probes_that_hang_do_not_keep_it_half_open_for_ever() {
+    let breaker = Breaker::default();
+    send(&breaker, 10, true, at(0));
+    let hanging: Vec<Pass> = (0..3).map(|_| breaker.enter(at(5)).unwrap()).collect();
+    assert!(breaker.enter(at(34)).is_err());
+    assert!(breaker.is_passable(at(35)));
+    let others: Vec<Pass> = (0..3).map(|_| breaker.enter(at(35)).unwrap()).collect();
+    assert!(breaker.enter(at(36)).is_err(), "no more than before");
+    breaker.abandoned(hanging[0]);
+    assert_eq!(breaker.ended(&TERMS, hanging[1], false, at(36)), None);
+    assert_eq!(breaker.ended(&TERMS, others[0], false, at(36)), None);
+    assert_eq!(breaker.ended(&TERMS, others[1], false, at(36)), Some(Change::Closed));
+}
+
+#[test]
 fn a_probe_that_fails_doubles_the_time_up_to_its_bound() {
     let breaker = Breaker::default();
     send(&breaker, 10, true, at(0));
