@@ -48,7 +48,7 @@ pub struct Discover {
     #[serde(default = "ttl_max")]
     pub ttl_max: PositiveDuration,
     /// Whether an answer without endpoints is believed at once. Otherwise the endpoints stay until
-    /// a second look, some seconds later, says the same. Default: `false`.
+    /// two more looks, five seconds apart, have said the same. Default: `false`.
     #[serde(default)]
     pub allow_empty: bool,
 }
