@@ -61,6 +61,7 @@ pub(crate) fn log_line(times: u64) {
         backend: Some("orders-v1"),
         variant: None,
         endpoint: Some("http://10.0.0.1:8080"),
+        fault: None,
         method: "GET",
         host: b"api.example.com",
         path: b"/v1/service-2500/orders/17",

@@ -34,6 +34,10 @@ pub struct Listener {
     /// reached in clear text and the address is not loopback.
     #[serde(default)]
     pub clear_text: Option<Spanned<Reason>>,
+    /// Whether its routes may have [`faults`](../policies/faults.md), which make requests fail on
+    /// purpose. Default: `false`.
+    #[serde(default)]
+    pub allow_faults: bool,
     /// Networks whose `X-Forwarded-*` and `Forwarded` are believed: `["10.0.0.0/8"]`. The client is
     /// the right-most address named there which is in none of them. Default: none, the client is
     /// the peer.

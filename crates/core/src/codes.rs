@@ -71,6 +71,7 @@ codes! {
     KEYS_UNAVAILABLE = 503 Gateway "keys-unavailable" "Credentials cannot be checked right now";
     AUTHORIZER_UNAVAILABLE = 503 Gateway "authorizer-unavailable" "Permission cannot be checked right now";
     BACKEND_CREDENTIAL_UNAVAILABLE = 503 Gateway "backend-credential-unavailable" "The backend's credential cannot be had right now";
+    FAULT_INJECTED = 503 Gateway "fault-injected" "The failure is made on purpose";
     LIMITS_UNAVAILABLE = 503 Gateway "limits-unavailable" "Limits cannot be checked right now";
     BACKEND_TIMEOUT = 504 Backend "backend-timeout" "The backend did not answer in time";
     VERSION_NOT_SUPPORTED = 505 Client "version-not-supported" "The HTTP version is not supported";

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,6 +13,7 @@ use crate::hex;
 use crate::identity::Identity;
 use crate::limit::Standing;
 use crate::now::Now;
+use crate::problem::Problem;
 
 /// Everything a policy may read or change about the request in flight.
 ///
@@ -43,6 +45,8 @@ pub struct Exchange {
     pub response_body: Bytes,
     /// How the tightest limit stands; told to the client in `RateLimit`.
     pub standing: Option<Standing>,
+    /// What is done to it on purpose before its backend is asked.
+    pub held: Option<Box<Held>>,
     /// Fresh for each exchange; decides weighted choices.
     pub random: u64,
     /// Decide as if this identity had been proven: set by `explain` and `check`, never by traffic.
@@ -66,6 +70,7 @@ impl Default for Exchange {
             request_body: Bytes::new(),
             response_body: Bytes::new(),
             standing: None,
+            held: None,
             random: 0,
             assumed: None,
         }
@@ -90,6 +95,7 @@ impl Exchange {
             request_body,
             response_body,
             standing,
+            held,
             random,
             assumed,
         } = self;
@@ -106,6 +112,7 @@ impl Exchange {
         *request_body = Bytes::new();
         *response_body = Bytes::new();
         *standing = None;
+        *held = None;
         *random = 0;
         *assumed = None;
     }
@@ -116,6 +123,14 @@ impl Exchange {
         let at = self.params.names.as_ref()?.iter().position(|n| &**n == name)?;
         self.params.values.get(at).map(|span| span.of(self.request.fields.bytes()))
     }
+}
+
+/// A wait on purpose. It is the forwarder's, since it takes up what a slow backend would.
+#[derive(Debug)]
+pub struct Held {
+    pub wait: Duration,
+    /// What answers afterwards, in the backend's place.
+    pub then: Option<Problem>,
 }
 
 /// What is known of the connection a request came on.
@@ -165,10 +180,10 @@ pub struct ClientCertificate {
     /// Hexadecimal, lower case.
     pub serial: String,
     /// Since 1970.
-    pub not_after: std::time::Duration,
+    pub not_after: Duration,
     /// Since 1970: when something that its verification has rested on ends, such as an authority
     /// between, or a revocation list.
-    pub verified_until: std::time::Duration,
+    pub verified_until: Duration,
     /// Fingerprint of the authorities and lists that it was verified by.
     pub verified_by: u64,
     /// In DER as presented, its own first.

@@ -166,6 +166,12 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// What it does to requests on purpose, in short, if it makes them fail or wait: the listeners
+    /// of its routes have to allow that.
+    fn faults(&self) -> Option<&str> {
+        None
+    }
+
     /// The way down.
     fn on_request<'a>(&'a self, exchange: &'a mut Exchange, services: &'a dyn Services)
     -> Step<'a>;

@@ -20,12 +20,16 @@ pub struct Problem {
     pub detail: String,
     /// Fields the status asks for: `retry-after`, `www-authenticate`, `allow`, …
     pub fields: Vec<(&'static str, String)>,
+    /// In place of what the code says.
+    answered: Option<StatusCode>,
+    grpc_status: Option<u8>,
 }
 
 impl Problem {
     #[must_use]
     pub fn new(code: &'static Code) -> Self {
-        Self { code, detail: String::new(), fields: Vec::new() }
+        let (detail, fields) = (String::new(), Vec::new());
+        Self { code, detail, fields, answered: None, grpc_status: None }
     }
 
     /// Adds what only the operator may see.
@@ -41,6 +45,13 @@ impl Problem {
         self
     }
 
+    /// Answers with another status than the code's, for a failure that stands for another one.
+    /// gRPC callers are told `grpc_status`, or what says the same.
+    #[must_use]
+    pub fn answered(self, status: StatusCode, grpc_status: Option<u8>) -> Self {
+        Self { answered: Some(status), grpc_status, ..self }
+    }
+
     /// When to come back, in whole seconds; at least one (RFC 9110 §10.2.3).
     #[must_use]
     pub fn retry_after(self, wait: std::time::Duration) -> Self {
@@ -50,19 +61,21 @@ impl Problem {
 
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        let of_code = || StatusCode::from_u16(self.code.status);
+        self.answered.map_or_else(of_code, Ok).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// With [`Self::into_grpc_reply`] the only place where a problem turns into bytes.
     #[must_use]
     pub fn into_reply(self, request_id: &str) -> Reply {
-        let mut head = ResponseHead::new(self.status());
+        let answered = self.status();
+        let mut head = ResponseHead::new(answered);
         head.fields.append(b"content-type", b"application/problem+json");
         head.fields.append(b"cache-control", b"no-store");
         for (name, value) in &self.fields {
             head.fields.append(name.as_bytes(), value.as_bytes());
         }
-        let Code { name, status, title, .. } = self.code;
+        let (Code { name, title, .. }, status) = (self.code, answered.as_u16());
         let mut body = String::with_capacity(256);
         // Names and titles are constants without quotes and ids are hexadecimal: nothing to escape.
         write!(
@@ -78,8 +91,9 @@ impl Problem {
     pub fn into_grpc_reply(self, request_id: &str) -> Reply {
         let mut head = ResponseHead::new(StatusCode::OK);
         head.fields.append(b"content-type", grpc::CONTENT_TYPE);
-        let Code { name, status, title, .. } = self.code;
-        head.fields.append(b"grpc-status", grpc::status_of(*status).to_string().as_bytes());
+        let Code { name, title, .. } = self.code;
+        let status = self.grpc_status.unwrap_or(grpc::status_of(self.status().as_u16()));
+        head.fields.append(b"grpc-status", status.to_string().as_bytes());
         let message = format!("{title} ({name}, request {request_id})");
         head.fields.append(b"grpc-message", grpc::message(&message).as_bytes());
         for (name, value) in &self.fields {
@@ -118,6 +132,22 @@ mod tests {
         .assert_eq(&lines(&reply).join("\n"));
         let ReplyBody::Bytes(body) = reply.body else { unreachable!() };
         assert!(body.is_empty());
+    }
+
+    /// A failure that stands for another one looks like it in both protocols.
+    #[test]
+    fn another_status_than_the_codes_is_that_of_the_whole_answer() {
+        let status = |grpc_status| {
+            let problem = Problem::new(codes::FAULT_INJECTED);
+            problem.answered(StatusCode::TOO_MANY_REQUESTS, grpc_status)
+        };
+        let reply = status(None).into_reply("c0ffee");
+        let ReplyBody::Bytes(body) = reply.body else { unreachable!() };
+        assert_eq!(reply.head.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(body.windows(12).any(|part| part == b"\"status\":429"));
+        let told = |grpc_status| lines(&status(grpc_status).into_grpc_reply("c0ffee"));
+        assert_eq!(told(None)[1], "grpc-status: 8");
+        assert_eq!(told(Some(4))[1], "grpc-status: 4");
     }
 
     #[test]

@@ -8,12 +8,14 @@ pub mod auth;
 mod cors;
 mod credential;
 mod deny;
+mod faults;
 mod flight;
 pub mod grantor;
 mod headers;
 mod ip_filter;
 mod key;
 mod limits;
+mod networks;
 mod oauth;
 mod origin;
 mod owned;
@@ -35,6 +37,7 @@ pub const ALL: &[Entry<dyn Policy>] = &[
     Entry::policy::<cors::Cors>(),
     Entry::policy::<credential::Credential>(),
     Entry::policy::<deny::Deny>(),
+    Entry::policy::<faults::Faults>(),
     Entry::policy::<headers::Headers>(),
     Entry::policy::<ip_filter::IpFilter>(),
     Entry::policy::<redirect::Redirect>(),

@@ -172,6 +172,9 @@ impl Explained {
         for row in self.route.iter().filter(|row| !row.upgrade.is_empty()) {
             line("upgrade", &row.upgrade.join(", "));
         }
+        for faults in self.route.iter().filter_map(|row| row.faults.as_ref()) {
+            line("faults", faults);
+        }
         for rule in self.route.iter().flat_map(|row| &row.require) {
             line("requires", rule);
         }
@@ -244,7 +247,7 @@ fn said(verdict: &Verdict, row: Option<&RouteRow>) -> Said {
             }
         }
         Verdict::Refuse(problem) => Said::Refused {
-            status: problem.code.status,
+            status: problem.status().as_u16(),
             code: problem.code.name,
             detail: problem.detail.clone(),
         },
@@ -284,6 +287,7 @@ mod tests {
             require: Vec::new(),
             reason: None,
             policies: Vec::new(),
+            faults: None,
             upgrade: Vec::new(),
             to: Vec::new(),
         }

@@ -71,7 +71,13 @@ fn target(to: &TargetRow) -> String {
 /// Those that `access` does not say already, and what the route lets a connection become.
 fn policies(row: &RouteRow) -> Vec<String> {
     let said = ["authenticate: auth", "authorise: require"];
-    let policies = row.policies.iter().filter(|policy| !said.contains(&policy.as_str())).cloned();
+    let policies =
+        row.policies.iter().filter(|policy| !said.contains(&policy.as_str())).map(|policy| {
+            match &row.faults {
+                Some(faults) if policy == "forward: faults" => format!("{policy}, {faults}"),
+                _ => policy.clone(),
+            }
+        });
     policies.chain(row.upgrade.iter().map(|name| format!("upgrade: {name}"))).collect()
 }
 

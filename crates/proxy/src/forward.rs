@@ -27,6 +27,7 @@ use crate::circuit;
 use crate::client::{Client, ClientError};
 use crate::deadline::{Expired, Wait};
 use crate::dial::{self, NoConnection, Wish};
+use crate::fault;
 use crate::gateway::Active;
 use crate::hedge::{Race, Runner};
 use crate::patience;
@@ -102,6 +103,11 @@ pub(crate) async fn forward<C: Client>(
         ceiling: client.deadline().ceiling(),
     };
     let series = &active.backends[usize::from(backend.index)];
+    let seats = bulkhead::enter(worker, client, slot, route, backend).await?;
+    if let Some(held) = slot.exchange.held.take() {
+        // Boxed, since hardly any request is late on purpose.
+        Box::pin(fault::hold(worker, active, client, slot, route, *held)).await?;
+    }
     let key = backend.hash.as_ref().and_then(|hash| hash.of(&slot.exchange));
     let set = backend.endpoints.load();
     let authority = slot.exchange.request.authority;
@@ -109,7 +115,6 @@ pub(crate) async fn forward<C: Client>(
     let tried = Tried::default();
     let mut tries = Tries { route, backend, set: &set, tried, key, home, authority };
     let mut hedged = accept.is_some();
-    let seats = bulkhead::enter(worker, client, slot, route, backend).await?;
     backend.budget.request();
     let mut chosen = None;
     loop {

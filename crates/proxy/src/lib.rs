@@ -25,6 +25,7 @@ mod connect;
 mod deadline;
 mod desk;
 mod dial;
+mod fault;
 mod finish;
 mod forward;
 mod forwarded;

@@ -20,6 +20,7 @@ use crate::certificate;
 use crate::circuit;
 use crate::client::{Client, ClientError};
 use crate::deadline::Wait;
+use crate::fault;
 use crate::finish::finish;
 use crate::forward::{Arrived, forward};
 use crate::gateway::Active;
@@ -105,7 +106,10 @@ async fn answer<C: Client>(
             drop(forward(worker, active, client, slot, route, backend).await);
             return Err(ClientError::Refused(problem));
         }
-        (Verdict::Refuse(problem), _) => return Err(ClientError::Refused(problem)),
+        (Verdict::Refuse(problem), _) => {
+            fault::refused(worker, active, trip, &problem);
+            return Err(ClientError::Refused(problem));
+        }
         (Verdict::Forward { .. } | Verdict::Unknown { .. }, _) => {
             return Err(ClientError::Refused(Problem::new(codes::INTERNAL)));
         }

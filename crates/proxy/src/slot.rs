@@ -34,6 +34,8 @@ pub(crate) struct Trip {
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     /// That the answer broke off has been held against the endpoint already.
     pub(crate) judged: bool,
+    /// What was done to it on purpose.
+    pub(crate) fault: Option<&'static str>,
     pub(crate) retries: u32,
     /// Until when there has to be an answer, once all of a request has been sent.
     pub(crate) answer_by: Option<Duration>,

@@ -17,6 +17,7 @@ mod bulkheads;
 mod client_certificates;
 mod credentials;
 mod discovery;
+mod faults;
 mod lint;
 mod listeners;
 mod matches;
@@ -98,6 +99,7 @@ pub fn compile_with_patterns(
     let mut routes = compiler.routes(&listeners);
     let router = compiler.router(&routes);
     compiler.check_clear_text(&listeners, &routes);
+    compiler.check_faults(&routes);
     compiler.check_certificates(&listeners, &routes);
     compiler.check_own_paths(&routes);
     compiler.check_credentials(&routes);

@@ -24,6 +24,9 @@ pub struct RouteRow {
     pub reason: Option<String>,
     /// `PHASE: POLICY`, in the order in which they run.
     pub policies: Vec<String>,
+    /// What is done to requests on purpose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<String>,
     /// Protocols that a client may change to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub upgrade: Vec<&'static str>,
@@ -92,6 +95,7 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
             .iter()
             .map(|placed| format!("{}: {}", placed.phase.name(), placed.name))
             .collect(),
+        faults: route.policies.iter().find_map(|one| one.policy.faults()).map(str::to_owned),
         upgrade: route.websocket.then_some("websocket").into_iter().collect(),
         to: route.to.iter().flat_map(|targets| target_rows(snapshot, route, targets)).collect(),
     }
@@ -196,7 +200,7 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
                 })
                 .collect();
         expect![[r#"
-            GET http://x.a.com/o/1?q=v1 x-token:good-me Refuse(Problem { code: Code { name: "insufficient-scope", status: 403, title: "The credentials do not permit this", fault: Client }, detail: "idp/me lacks the scope `r` (routes.orders.require)", fields: [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"r\"")] })
+            GET http://x.a.com/o/1?q=v1 x-token:good-me Refuse(Problem { code: Code { name: "insufficient-scope", status: 403, title: "The credentials do not permit this", fault: Client }, detail: "idp/me lacks the scope `r` (routes.orders.require)", fields: [("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"r\"")], answered: None, grpc_status: None })
             {
               "route": "orders",
               "steps": [

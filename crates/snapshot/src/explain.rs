@@ -53,9 +53,10 @@ impl Observer for Explain {
             Outcome::Continue => ("continue".to_owned(), String::new()),
             Outcome::Reply(reply) => (reply.head.status.as_u16().to_string(), String::new()),
             Outcome::Unknown(needs) => ("unknown".to_owned(), format!("needs {needs}")),
-            Outcome::Refuse(problem) => {
-                (format!("{} {}", problem.code.status, problem.code.name), problem.detail.clone())
-            }
+            Outcome::Refuse(problem) => (
+                format!("{} {}", problem.status().as_u16(), problem.code.name),
+                problem.detail.clone(),
+            ),
         };
         let (phase, policy) = (placed.phase.name(), placed.name);
         self.trace.steps.push(TraceStep { phase, policy, outcome, detail, waited });

@@ -126,7 +126,7 @@ fn compare(
     let fail = |span, wanted: String| Err(Failure::new(span, format!("expected {wanted}, {got}")));
     let (status, problem) = match &answer.decision.verdict {
         Verdict::Reply(reply) => (Some(reply.head.status.as_u16()), None),
-        Verdict::Refuse(problem) => (Some(problem.code.status), Some(problem.code.name)),
+        Verdict::Refuse(problem) => (Some(problem.status().as_u16()), Some(problem.code.name)),
         Verdict::Forward { .. } | Verdict::Unknown { .. } => (None, None),
     };
     let expect = &test.expect;
@@ -183,8 +183,8 @@ fn outcome(snapshot: &Snapshot, route: Option<&Route>, answer: &Answer) -> Strin
         }
         Verdict::Reply(reply) => format!("got {}{at}", reply.head.status.as_u16()),
         Verdict::Refuse(problem) => {
-            let code = problem.code;
-            format!("got {} {}{at}{}", code.status, code.name, reason(&problem.detail))
+            let (status, code) = (problem.status().as_u16(), problem.code.name);
+            format!("got {status} {code}{at}{}", reason(&problem.detail))
         }
         Verdict::Unknown { needs } => format!("got an unknown outcome, which needs {needs}"),
     }

@@ -26,6 +26,7 @@ fn record() -> Record<'static> {
         backend: Some("orders-v1"),
         variant: None,
         endpoint: Some("http://10.0.0.1:8080"),
+        fault: None,
         method: "GET",
         host: b"api.example.com",
         path: b"/orders/1/items/2026-11-24",

@@ -32,8 +32,8 @@ use shard::{Sharded, WorkerId};
 pub use exposition::Exposition;
 pub use names::Metric;
 pub use series::{
-    BackendSeries, Bound, DeadlineKind, LimitSeries, ListenerSeries, MethodLabel, Observation,
-    PolicySeries, RouteSeries, VariantSeries, VariantTotals,
+    BackendSeries, Bound, DeadlineKind, Fault, LimitSeries, ListenerSeries, MethodLabel,
+    Observation, PolicySeries, RouteSeries, VariantSeries, VariantTotals,
 };
 
 /// Series of one kind with a name of their own.

@@ -32,6 +32,8 @@ pub struct Record<'a> {
     pub variant: Option<&'a str>,
     /// The URL of the endpoint that answered, or that failed last.
     pub endpoint: Option<&'a str>,
+    /// What was done to it on purpose: `delay`, `abort` or `delay, abort`.
+    pub fault: Option<&'a str>,
     pub method: &'a str,
     /// Canonical.
     pub host: &'a [u8],
@@ -87,6 +89,7 @@ impl Record<'_> {
         optional(out, b",\"backend\":", self.backend.map(str::as_bytes));
         optional(out, b",\"variant\":", self.variant.map(str::as_bytes));
         optional(out, b",\"endpoint\":", self.endpoint.map(str::as_bytes));
+        optional(out, b",\"fault\":", self.fault.map(str::as_bytes));
         text(out, b",\"method\":", self.method.as_bytes());
         text(out, b",\"host\":", self.host);
         text(out, b",\"path\":", self.path);
@@ -153,6 +156,7 @@ mod tests {
             backend: Some("orders-v1"),
             variant: Some("stable"),
             endpoint: Some("http://10.0.0.1:8080"),
+            fault: None,
             method: "GET",
             host: b"api.example.com",
             path: b"/orders/1",
@@ -208,6 +212,12 @@ mod tests {
             {"time":"2026-11-24T09:30:00.125Z","request_id":"0af7651916cd43dd8448eb211c80319c","client":"192.0.2.7","listener":"https","method":"GET","host":"api.example.com","path":"/orders/1","status":404,"problem":"no-route","detail":"host \"api.example.com\" has no such path","bytes_in":0,"bytes_out":512,"duration_us":1840,"gateway_us":50,"retries":0,"protocol":"HTTP/1.1","config":"config@7"}
         "#]]
         .assert_eq(&line(&record));
+    }
+
+    #[test]
+    fn a_request_that_failed_on_purpose() {
+        let record = Record { fault: Some("delay, abort"), ..full() };
+        assert!(line(&record).contains(r#""fault":"delay, abort","method""#));
     }
 
     proptest! {

@@ -58,6 +58,16 @@ fn files_for_machines_are_written_beside_the_report() {
     assert!(junit.contains("<testcase classname=\"audit\" name=\"orders\"/>"), "{junit}");
 }
 
+/// It would look like a gateway that lets nobody in.
+#[test]
+fn what_fails_on_purpose_does_not_do_so_in_an_audit() {
+    let faults = "to: app, faults: { delay: { by: 60s }, abort: { status: 503 } } }";
+    let config =
+        CONFIG.replace("8080\"", "8080\", allow_faults: true").replace("to: app }", faults);
+    let ran = Place::with(&config).run(&["audit", "--quick"]);
+    assert!(ran.stdout.contains("coverage 100 % (1 of 1), 0 findings"), "{}", ran.shown());
+}
+
 #[test]
 fn what_does_not_compile_is_not_proved() {
     let place = Place::with(&CONFIG.replace(", auth: partners", ""));

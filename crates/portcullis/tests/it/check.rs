@@ -285,3 +285,69 @@ routes:
         warning[credential-in-query]: keys in addresses are kept in histories, bookmarks and other people's logs
         warning[identity-field]: `headers` edits `X_Role`, by which the backend is told who calls"#]].assert_eq(&warnings.join("\n"));
 }
+
+#[test]
+fn faults_are_compiled_only_where_they_are_allowed() {
+    let config = r#"
+listeners:
+  inside: { bind: "127.0.0.1:8080", allow_faults: true }
+  outside: { bind: "127.0.0.1:8081" }
+routes:
+  app:
+    match: /app/**
+    public: "for the test"
+    on: [inside, outside]
+    to: app
+    faults: { abort: { status: 503 } }
+backends: { app: "http://127.0.0.1:9000" }
+"#;
+    Place::with(config).check(&["check"], &expect![[r#"
+        error[faults]: `app` makes requests fail on purpose, which listener `outside` does not allow
+          --> portcullis.yaml:11:5
+           |
+         4 |   outside: { bind: "127.0.0.1:8081" }
+           |   ------- this listener
+        ...
+        11 |     faults: { abort: { status: 503 } }
+           |     ^^^^^^ in routes.app.faults
+           |
+           = help: take `faults` away, serve the route on another listener by `on`, or give `outside` `allow_faults: true` if whoever comes there may meet them
+
+        portcullis.yaml: 1 error
+        --- status 1
+    "#]]);
+    let allowed = config.replace("[inside, outside]", "inside");
+    assert_eq!(Place::with(&allowed).run(&["check"]).status, 0);
+    // Also where they are inherited, and only where something could fail.
+    let inherited = r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+defaults: { faults: { delay: { by: 1s } } }
+routes:
+  stub: { match: /stub, public: "for the test", respond: { status: 200 } }
+"#;
+    Place::with(inherited).check(&["check"], &expect![[r#"
+        error[faults]: `stub` has no backend whose failure this could be
+         --> portcullis.yaml:3:13
+          |
+        3 | defaults: { faults: { delay: { by: 1s } } }
+          |             ^^^^^^ in routes.stub.faults
+        4 | routes:
+        5 |   stub: { match: /stub, public: "for the test", respond: { status: 200 } }
+          |   ---- this route
+          |
+          = help: give it a backend with `to`, or write `faults` only where there is one: in a route, or a group of such routes
+
+        error[faults]: `stub` makes requests fail on purpose, which listener `http` does not allow
+         --> portcullis.yaml:3:13
+          |
+        2 | listeners: { http: { bind: "127.0.0.1:8080" } }
+          |              ---- this listener
+        3 | defaults: { faults: { delay: { by: 1s } } }
+          |             ^^^^^^ in routes.stub.faults
+          |
+          = help: take `faults` away, serve the route on another listener by `on`, or give `http` `allow_faults: true` if whoever comes there may meet them
+
+        portcullis.yaml: 2 errors
+        --- status 1
+    "#]]);
+}

@@ -12,6 +12,7 @@ mod deadlines;
 mod exhaustion;
 mod external_authorization;
 mod failures;
+mod faults;
 mod finding;
 mod forwarded;
 mod grpc;

@@ -19,6 +19,7 @@ fn record(request_id: &str) -> Record<'_> {
         backend: None,
         variant: None,
         endpoint: None,
+        fault: None,
         method: "GET",
         host: b"example.com",
         path: b"/",

@@ -83,6 +83,8 @@ metrics! {
         "Requests of a route with several variants, by variant and class of their answer.";
     VariantDuration = Histogram "portcullis_variant_duration_seconds" "seconds" ["route", "variant"]
         "How long its answers took, as in portcullis_request_duration_seconds.";
+    Faults = Counter "portcullis_faults" "" ["route", "fault"]
+        "Requests that were delayed or aborted on purpose, by the policy faults.";
     Upgrades = Counter "portcullis_upgrades" "" ["route"]
         "Connections that became a WebSocket.";
     UpgradesActive = Gauge "portcullis_upgrades_active" "" ["route"]

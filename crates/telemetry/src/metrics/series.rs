@@ -125,6 +125,11 @@ impl From<&Method> for MethodLabel {
 }
 
 labels! {
+    /// What was done to a request on purpose.
+    Fault { Delay = "delay", Abort = "abort", }
+}
+
+labels! {
     /// Which deadline passed.
     DeadlineKind {
         Handshake = "handshake", Head = "head", Body = "body", Queue = "queue", Connect = "connect",
@@ -180,6 +185,7 @@ pub struct RouteShard {
     added: Histogram,
     upgrades: Count,
     upgrades_ended: Count,
+    faults: [Count; Fault::ALL.len()],
 }
 
 impl Series<RouteShard> {
@@ -190,6 +196,11 @@ impl Series<RouteShard> {
 
     pub fn upgrade_ended(&self, worker: &WorkerId) {
         self.shards.of(worker).upgrades_ended.add(1);
+    }
+
+    /// Something was done to a request on purpose.
+    pub fn faulted(&self, worker: &WorkerId, fault: Fault) {
+        self.shards.of(worker).faults[fault as usize].add(1);
     }
 
     pub fn observe(&self, worker: &WorkerId, seen: &Observation) {
@@ -232,6 +243,12 @@ pub(crate) fn collect_route(name: &str, shards: &Sharded<RouteShard>, out: &mut 
     histogram(Metric::RequestDuration, &LATENCY, |shard| &shard.duration);
     histogram(Metric::BackendDuration, &LATENCY, |shard| &shard.backend);
     histogram(Metric::GatewayAdded, &ADDED, |shard| &shard.added);
+    for fault in Fault::ALL {
+        let count = shards.sum(|shard| &shard.faults[*fault as usize]);
+        if count > 0 {
+            out.count(Metric::Faults, &[name, fault.label()], count);
+        }
+    }
     let upgrades = shards.sum(|shard| &shard.upgrades);
     if upgrades > 0 {
         let active = difference(shards, |shard| &shard.upgrades, |shard| &shard.upgrades_ended);
