@@ -18,6 +18,7 @@ mod inline_test;
 mod listener;
 mod load;
 mod matching;
+mod mirror;
 mod process;
 mod render;
 mod require;
@@ -50,6 +51,7 @@ pub use listener::{
 };
 pub use load::{Loaded, Source, load};
 pub use matching::{Condition, Match, Method, PathText, ValueText};
+pub use mirror::Mirror;
 pub use process::{AccessLog, Admin, Probes, Process, Shutdown};
 pub use render::{
     Report, ReportedFinding, ReportedPlace, ReportedRelated, render, render_accepted, report,

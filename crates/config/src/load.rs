@@ -340,6 +340,7 @@ impl<'a> Loader<'a> {
             public: only.public,
             to: only.to.0,
             sticky: only.sticky,
+            mirror: only.mirror,
             layer,
         })
     }

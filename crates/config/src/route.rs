@@ -14,6 +14,7 @@ use crate::bulkhead::Bulkhead;
 use crate::deadline::DeadlineHeader;
 use crate::forms::OneOrMany;
 use crate::matching::Match;
+use crate::mirror::Mirror;
 use crate::require::Require;
 use crate::retry::Retry;
 use crate::target::{Target, Targets};
@@ -39,6 +40,7 @@ pub struct Route {
     /// Backends by weight; empty when the action is one of the policies.
     pub to: Vec<Target>,
     pub sticky: Option<Spanned<OneOrMany<HashKey>>>,
+    pub mirror: Option<Spanned<Mirror>>,
     /// What it says itself, without what it inherits.
     pub layer: Layer,
 }
@@ -199,6 +201,11 @@ pub(crate) struct RouteOnly {
     /// one that has none of these.
     #[serde(default)]
     pub(crate) sticky: Option<Spanned<OneOrMany<HashKey>>>,
+    /// A backend that gets copies of requests, once their own backend has answered: its name, or a
+    /// map. What it answers is compared with the answer that counts, told in the metrics, and
+    /// thrown away; no client waits for it. Copies carry `Portcullis-Mirror`. Default: none.
+    #[serde(default)]
+    pub(crate) mirror: Option<Spanned<Mirror>>,
 }
 
 /// What only a group can say.

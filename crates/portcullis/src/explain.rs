@@ -175,6 +175,9 @@ impl Explained {
         for faults in self.route.iter().filter_map(|row| row.faults.as_ref()) {
             line("faults", faults);
         }
+        for mirror in self.route.iter().filter_map(|row| row.mirror.as_ref()) {
+            line("mirror", &mirror.to_string());
+        }
         for rule in self.route.iter().flat_map(|row| &row.require) {
             line("requires", rule);
         }
@@ -290,6 +293,7 @@ mod tests {
             faults: None,
             upgrade: Vec::new(),
             to: Vec::new(),
+            mirror: None,
         }
     }
 

@@ -49,11 +49,12 @@ fn cells(row: &RouteRow, several_listeners: bool) -> Cells {
     };
     access.extend(row.reason.iter().map(|reason| format!("\"{reason}\"")));
     access.extend(row.scopes.iter().map(|scope| format!("scope {scope}")));
-    let to = match row.to.as_slice() {
+    let mut to = match row.to.as_slice() {
         [] => vec!["(answered here)".to_owned()],
         [only] => vec![only.backend.clone()],
         several => several.iter().map(target).collect(),
     };
+    to.extend(row.mirror.iter().map(|mirror| format!("mirror: {mirror}")));
     [name, row.matches.clone(), access, policies(row), to]
 }
 

@@ -44,6 +44,11 @@ fn is_fault(status: u8, request: &RequestHead) -> bool {
     grpc::is_fault(status, request.fields.get(b"grpc-timeout").is_some())
 }
 
+/// Whether a call's trailers say that its service is at fault.
+pub(crate) fn ends_badly(trailers: Option<&Fields>, request: &RequestHead) -> bool {
+    trailers.and_then(grpc::status).is_some_and(|status| is_fault(status, request))
+}
+
 /// A call whose answer has begun well. Dropped before its end, it says nothing.
 pub(crate) struct Call {
     backend: Arc<Backend>,
@@ -94,11 +99,8 @@ impl Call {
         end: Result<Option<&Fields>, &Cut>,
         now: Duration,
     ) -> bool {
-        let status = |trailers: Option<&Fields>| trailers.and_then(grpc::status);
         let verdict = match end {
-            Ok(trailers) if status(trailers).is_some_and(|one| is_fault(one, request)) => {
-                Verdict::Status
-            }
+            Ok(trailers) if ends_badly(trailers, request) => Verdict::Status,
             Err(Cut::Backend(_)) => Verdict::Error,
             // A client that leaves has heard nothing wrong, and no probe is decided by that.
             Err(Cut::Client(_)) if self.is_probe(in_flight) => return false,

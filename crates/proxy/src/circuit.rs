@@ -27,10 +27,10 @@ pub(crate) struct Entered<'a> {
 /// Asks the breaker of the backend, if it has one.
 pub(crate) fn enter<'a>(
     backend: &'a Backend,
-    slot: &Slot,
+    now: Duration,
 ) -> Result<Option<Entered<'a>>, ClientError> {
     let Some(breaker) = &backend.breaker else { return Ok(None) };
-    match breaker.state.enter(slot.exchange.now.mono) {
+    match breaker.state.enter(now) {
         Ok(pass) => Ok(Some(Entered { backend, breaker, pass: Some(pass) })),
         Err(wait) => Err(ClientError::Refused(open("the backend's", wait))),
     }
@@ -44,7 +44,7 @@ impl Entered<'_> {
 
     /// All tries are over; `ceiling` is when they had to be.
     pub(crate) fn ended(
-        mut self,
+        self,
         outcome: &Result<Arrived, ClientError>,
         slot: &Slot,
         route: &Route,
@@ -67,6 +67,11 @@ impl Entered<'_> {
             }
             Err(_) => return,
         };
+        self.judged(failed, now);
+    }
+
+    /// It is decided what the request came to.
+    pub(crate) fn judged(mut self, failed: bool, now: Duration) {
         let Some(pass) = self.pass.take() else { return };
         let BackendBreaker { terms, state } = self.breaker;
         if let Some(change) = state.ended(terms, pass, failed, now) {

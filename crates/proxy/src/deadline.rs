@@ -35,6 +35,8 @@ pub(crate) enum Wait {
     Tunnel,
     /// For the end that an upgraded connection has in any case.
     TunnelLife,
+    /// For a mirror's answer.
+    Mirror,
     Linger,
     /// For the end of the gateway.
     Shutdown,
@@ -57,6 +59,7 @@ impl Wait {
             Self::Continue => "continue",
             Self::Tunnel => "upgrade idle",
             Self::TunnelLife => "upgrade lifetime",
+            Self::Mirror => "mirror",
             Self::Linger => "linger",
             Self::Shutdown => "shutdown",
         }
@@ -76,6 +79,7 @@ impl Wait {
             Self::Tunnel => DeadlineKind::UpgradeIdle,
             Self::TunnelLife => DeadlineKind::UpgradeLifetime,
             Self::Total => DeadlineKind::Total,
+            Self::Mirror => DeadlineKind::Mirror,
             // The end of the gateway is nobody's fault and is not counted.
             Self::Linger | Self::Shutdown => DeadlineKind::Linger,
         }

@@ -264,6 +264,7 @@ async fn send<C: Client>(
     match source {
         Source::Backend(mut arrived) => {
             let filters = response_filters(slot, route);
+            let mirrored = slot.trip.mirrored.take().filter(|_| filters.is_empty());
             let (declared, tunnel) = match arrived.kind {
                 HeadKind::Final { declared } => (declared, false),
                 HeadKind::Tunnel => (None, true),
@@ -301,6 +302,9 @@ async fn send<C: Client>(
             .await;
             hang_up(worker, &mut arrived, &slot.exchange, &mut slot.trip.judged, ended.as_ref());
             ended?;
+            if let Some(mirrored) = mirrored {
+                mirrored.real_ended(worker, slot.trip.bytes_out);
+            }
             put_away(worker, arrived);
         }
         Source::Bytes(bytes) => {

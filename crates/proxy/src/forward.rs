@@ -30,6 +30,7 @@ use crate::dial::{self, NoConnection, Wish};
 use crate::fault;
 use crate::gateway::Active;
 use crate::hedge::{Race, Runner};
+use crate::mirror;
 use crate::patience;
 use crate::prepare;
 use crate::relay::{Filters, Upload};
@@ -102,6 +103,10 @@ pub(crate) async fn forward<C: Client>(
         by: None,
         ceiling: client.deadline().ceiling(),
     };
+    let drawn = route.mirror.as_ref().and_then(|mirror| {
+        let of = (route, mirror);
+        mirror::draw(worker, active, client, slot, of, &mut upload, accept.is_some())
+    });
     let series = &active.backends[usize::from(backend.index)];
     let seats = bulkhead::enter(worker, client, slot, route, backend).await?;
     if let Some(held) = slot.exchange.held.take() {
@@ -213,6 +218,9 @@ pub(crate) async fn forward<C: Client>(
         if route.retry.hedge.is_some() {
             backend.tail.observe(waited);
         }
+        if let Some(drawn) = drawn {
+            drawn.copy(slot, &mut upload, (authority, wish), waited);
+        }
         let secure = slot.exchange.connection.tls.is_some();
         set.stay(home, index, secure, &mut slot.response.fields);
         if let (HeadKind::Tunnel, Some(accept)) = (kind, &accept) {
@@ -305,7 +313,7 @@ pub(crate) fn address(
     }
 }
 
-fn name_host(request: &mut RequestHead, backend: &Backend, to: Chosen<'_>) {
+pub(crate) fn name_host(request: &mut RequestHead, backend: &Backend, to: Chosen<'_>) {
     let name = match &backend.host {
         // HTTP/1.0 may name no host; a backend gets to see one all the same.
         HostHeader::Preserve if !request.authority.is_empty() => return,

@@ -12,7 +12,7 @@ use std::time::Duration;
 use portcullis_snapshot::{Backend, Bind, Route, Snapshot, Variant};
 use portcullis_telemetry::log::Log;
 use portcullis_telemetry::metrics::{
-    BackendSeries, LimitSeries, PolicySeries, Registry, RouteSeries, VariantSeries,
+    BackendSeries, LimitSeries, MirrorSeries, PolicySeries, Registry, RouteSeries, VariantSeries,
 };
 use portcullis_telemetry::recent::{Found, Recent};
 use portcullis_upstream::{Endpoint, Overrides};
@@ -43,6 +43,8 @@ pub(crate) struct Active {
     pub(crate) no_route: Arc<RouteSeries>,
     /// Series of each route's variants, where it has several.
     pub(crate) variants: Vec<Arc<[Arc<VariantSeries>]>>,
+    /// Series of each route's mirror, where it has one.
+    pub(crate) mirrors: Vec<Option<Arc<MirrorSeries>>>,
     pub(crate) backends: Vec<Arc<BackendSeries>>,
     /// What the limits of each route said, by index.
     pub(crate) limits: Vec<Arc<LimitSeries>>,
@@ -65,6 +67,11 @@ impl Active {
                     let series = |one: &Variant| all.variant(&route.name, &one.name);
                     variants(route).iter().map(series).collect()
                 })
+                .collect(),
+            mirrors: snapshot
+                .routes
+                .iter()
+                .map(|route| route.mirror.as_ref().map(|_| all.mirror(&route.name)))
                 .collect(),
             backends: snapshot.backends.iter().map(|backend| all.backend(&backend.name)).collect(),
             limits: snapshot.routes.iter().map(|route| all.limit(&route.name)).collect(),

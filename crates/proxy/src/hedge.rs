@@ -46,7 +46,7 @@ pub(crate) struct Race<'a, 'b> {
     pub(crate) wish: Wish,
 }
 
-type End = Result<HeadKind, Failure>;
+pub(crate) type End = Result<HeadKind, Failure>;
 
 impl Tries<'_> {
     /// How long the first endpoint has before a second one is asked as well; `None`: for ever.
@@ -276,7 +276,7 @@ fn poll_over<C: Client>(cx: &mut Context<'_>, client: &mut C) -> Option<Failure>
 
 /// Sends what is queued and reads the final head. Interim ones are of no use to the client, who
 /// may come to hear the other.
-fn poll_end(
+pub(crate) fn poll_end(
     cx: &mut Context<'_>,
     worker: &Worker,
     leg: &mut Leg,

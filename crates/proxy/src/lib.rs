@@ -1,7 +1,8 @@
 //! The data plane: from an accepted connection to a finished response.
 //!
 //! Files in the order in which a request meets them: `listener` → `io` → `h1` or `h2` → `serve` →
-//! `forward` → `pool`, `backend` → `relay` → `finish`. Start reading at [`serve`].
+//! `forward` → `pool`, `backend` → `relay` → `finish`; `mirror` beside them. Start reading
+//! at [`serve`].
 
 #![expect(
     clippy::redundant_allocation,
@@ -40,6 +41,7 @@ mod io;
 mod judge;
 mod listener;
 mod max_forwards;
+mod mirror;
 mod outbox;
 mod overload;
 mod overrides;

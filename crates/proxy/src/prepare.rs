@@ -25,6 +25,7 @@ const TENANT: &[u8] = b"portcullis-tenant";
 const AUTH: &[u8] = b"portcullis-auth";
 const SCOPES: &[u8] = b"portcullis-scopes";
 const VARIANT: &[u8] = b"portcullis-variant";
+const MIRROR: &[u8] = b"portcullis-mirror";
 
 /// What the gateway calls itself in `Via`.
 const PSEUDONYM: &[u8] = b"portcullis";
@@ -80,6 +81,23 @@ pub(crate) fn prepare(
 /// Says which variant of the route the request is; what clients say of it is gone by then.
 pub(crate) fn tell_variant(fields: &mut Fields, name: &str) {
     fields.append(VARIANT, name.as_bytes());
+}
+
+/// Makes the head that a backend got one for a mirror: says of which route it is a copy, and leaves
+/// out what the mirror is not told of requests: `forwarded` and the client's certificate.
+pub(crate) fn tell_mirror(
+    fields: &mut Fields,
+    route: &str,
+    (forwarded, certificate): (bool, bool),
+) {
+    fields.append(MIRROR, route.as_bytes());
+    if !forwarded {
+        fields.remove_known(Known::Forwarded);
+    }
+    if !certificate {
+        let is_one = |name: &[u8]| CERTIFICATE.iter().any(|owned| is_alias(name, owned));
+        fields.remove_if(|_, name, _| is_one(name));
+    }
 }
 
 /// Where the request comes from, and what it asked for there.

@@ -109,6 +109,8 @@ struct Kept {
     /// As the backend got it.
     bytes: Vec<u8>,
     bytes_max: usize,
+    /// Up to so many may be sent again; `None`: it is not kept for that.
+    repeats_max: Option<usize>,
     /// It is all of it, with these trailers.
     ended: Option<Option<Fields>>,
     /// It is to be sent again before anything else.
@@ -122,6 +124,16 @@ fn keep(kept: &mut Option<Box<Kept>>, data: &[u8]) {
         }
         // Too long: then it is sent once.
         _ => *kept = None,
+    }
+}
+
+impl Kept {
+    fn new(bytes_max: usize, repeats_max: Option<usize>) -> Box<Self> {
+        Box::new(Self { bytes: Vec::new(), bytes_max, repeats_max, ended: None, due: false })
+    }
+
+    fn repeats(&self) -> bool {
+        self.repeats_max.is_some_and(|most| self.bytes.len() <= most)
     }
 }
 
@@ -140,13 +152,34 @@ impl Upload {
 
     /// The same, keeping so much of what it sends.
     pub(crate) fn keep(self, bytes_max: usize) -> Self {
-        let kept = Kept { bytes: Vec::new(), bytes_max, ended: None, due: false };
-        Self { kept: Some(Box::new(kept)), ..self }
+        Self { kept: Some(Kept::new(bytes_max, Some(bytes_max))), ..self }
+    }
+
+    /// Keeps so much of what it sends for a copy as well. Nothing is sent again because of that.
+    pub(crate) fn keep_copy(&mut self, bytes_max: usize) {
+        match &mut self.kept {
+            Some(kept) => kept.bytes_max = kept.bytes_max.max(bytes_max),
+            None if self.held.is_some() => {}
+            None => self.kept = Some(Kept::new(bytes_max, None)),
+        }
+    }
+
+    /// All of what was sent, with its trailers, which is not kept any longer; `None` if it is
+    /// longer than that. To be called when it is complete and not sent again any more.
+    pub(crate) fn take_copy(&mut self, bytes_max: usize) -> Option<(Bytes, Option<Fields>)> {
+        let (body, trailers) = match (&self.held, self.kept.take()) {
+            (Some(held), _) => (held.clone(), None),
+            (None, Some(kept)) => (kept.bytes.into(), kept.ended.flatten()),
+            (None, None) if self.received == 0 => (Bytes::new(), None),
+            (None, None) => return None,
+        };
+        (body.len() <= bytes_max).then_some((body, trailers))
     }
 
     /// All that was taken from the client is still here: the request may be sent again.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.received == 0 || self.held.is_some() || self.kept.is_some()
+        let kept = || self.kept.as_ref().is_some_and(|kept| kept.repeats());
+        self.received == 0 || self.held.is_some() || kept()
     }
 
     pub(crate) const fn pause(&self) -> Duration {
@@ -446,4 +479,54 @@ pub(crate) fn gone(error: ClientError) -> Cut {
         ClientError::Gone(reason) => reason,
         ClientError::Refused(problem) => problem.code.name.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five bytes have been taken from the client and sent.
+    fn sent(upload: Upload) -> Upload {
+        let mut upload = upload;
+        upload.received = 5;
+        upload.state = State::Complete;
+        if upload.kept.is_some() {
+            keep(&mut upload.kept, b"12345");
+        }
+        upload
+    }
+
+    fn upload() -> Upload {
+        Upload::new(None, Filters::default(), None, 100, 0, Duration::ZERO)
+    }
+
+    fn copied(mut upload: Upload, bytes_max: usize) -> Upload {
+        upload.keep_copy(bytes_max);
+        upload
+    }
+
+    #[test]
+    fn what_is_kept_for_a_copy_is_not_sent_again() {
+        let repeats = |upload: Upload| sent(upload).is_repeatable();
+        assert!(!repeats(upload()));
+        assert!(!repeats(copied(upload(), 9)));
+        assert!(repeats(upload().keep(5)) && !repeats(upload().keep(4)));
+        assert!(repeats(copied(upload().keep(5), 9)) && repeats(copied(upload().keep(9), 5)));
+        assert!(!repeats(copied(upload().keep(4), 9)));
+    }
+
+    #[test]
+    fn a_copy_is_whole_or_none() {
+        let copy = |upload: Upload, most| sent(upload).take_copy(most).map(|(body, _)| body);
+        let whole = Some(Bytes::from_static(b"12345"));
+        assert_eq!(copy(copied(upload(), 5), 5), whole);
+        assert_eq!(copy(copied(upload(), 4), 4), None);
+        assert_eq!(copy(copied(upload().keep(9), 5), 5), whole);
+        // Kept for another reason, and too long for this one.
+        assert_eq!(copy(copied(upload().keep(9), 4), 4), None);
+        assert_eq!(copy(copied(upload().keep(4), 4), 4), None);
+        let held = || Upload { held: Some(Bytes::from_static(b"12345")), ..upload() };
+        assert_eq!((copy(copied(held(), 5), 5), copy(copied(held(), 4), 4)), (whole, None));
+        assert_eq!(upload().take_copy(0).map(|(body, _)| body), Some(Bytes::new()));
+    }
 }

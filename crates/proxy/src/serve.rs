@@ -129,7 +129,7 @@ async fn answer<C: Client>(
     if let Some(total) = [asked, route.timeouts.total].into_iter().flatten().min() {
         client.deadline().set_ceiling(Wait::Total, trip.begun.saturating_add(total));
     }
-    let entered = circuit::enter(backend, slot)?;
+    let entered = circuit::enter(backend, slot.exchange.now.mono)?;
     let mut arrived = forward(worker, active, client, slot, route, backend).await;
     if let Some(entered) = entered {
         match &mut arrived {

@@ -1,10 +1,13 @@
 //! The state of one exchange, leased from the worker's free list and given back.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Problem, ResponseHead};
 use portcullis_upstream::Endpoint;
+
+use crate::mirror::Pair;
 
 /// Everything an exchange needs that is not the client's or the backend's connection.
 #[derive(Debug, Default)]
@@ -41,6 +44,8 @@ pub(crate) struct Trip {
     pub(crate) answer_by: Option<Duration>,
     /// How long the endpoint has before a second one is asked as well.
     pub(crate) hedge_after: Option<Duration>,
+    /// What is to be compared with the answer of the route's mirror.
+    pub(crate) mirrored: Option<Rc<Pair>>,
     /// Waiting for the backend, all attempts together.
     pub(crate) backend_time: Option<Duration>,
     /// When an upgrade was granted: what comes after is no request's duration.

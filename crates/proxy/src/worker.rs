@@ -29,6 +29,7 @@ use crate::gateway::{Active, Shared};
 use crate::h1::{self, Job};
 use crate::h2::{self, StreamJob};
 use crate::listener::{self, Place};
+use crate::mirror::Mirrors;
 use crate::overload::{self, Turn};
 use crate::pool::Pool;
 use crate::prepare;
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub(crate) deadlines: Deadlines,
     pub(crate) connector: Connector,
     pub(crate) pool: Pool,
+    pub(crate) mirrors: Mirrors,
     pub(crate) metrics: WorkerMetrics,
     log: Option<RefCell<WorkerLog>>,
     /// The time of the last sweep; good enough for deadlines.
@@ -130,6 +132,7 @@ impl Worker {
             deadlines: Deadlines::default(),
             connector,
             pool: Pool::default(),
+            mirrors: Mirrors::default(),
             coarse: Cell::new(now),
             active: RefCell::new(Rc::new(active)),
             places: RefCell::default(),

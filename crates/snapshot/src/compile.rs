@@ -21,6 +21,7 @@ mod faults;
 mod lint;
 mod listeners;
 mod matches;
+mod mirrors;
 mod own_paths;
 mod policies;
 mod require;

@@ -1,12 +1,15 @@
 //! A snapshot as people and the admin API read it: rows of plain data, without secrets.
 
+use std::fmt;
+
 use serde::Serialize;
 
+use crate::mirror::Mirror;
 use crate::snapshot::{Access, Route, Snapshot};
 use crate::targets::Targets;
 
 /// One route of the table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouteRow {
     pub route: String,
     pub matches: Vec<String>,
@@ -32,6 +35,24 @@ pub struct RouteRow {
     pub upgrade: Vec<&'static str>,
     /// Backends and their weights against each other.
     pub to: Vec<TargetRow>,
+    /// Who gets copies of its requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MirrorRow {
+    pub backend: String,
+    pub percent: f64,
+    /// Also of requests that do something.
+    pub unsafe_methods: bool,
+}
+
+impl fmt::Display for MirrorRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let which = if self.unsafe_methods { "" } else { " of safe methods" };
+        write!(f, "{}% to {}{which}", self.percent, self.backend)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,6 +119,15 @@ fn row(snapshot: &Snapshot, route: &Route) -> RouteRow {
         faults: route.policies.iter().find_map(|one| one.policy.faults()).map(str::to_owned),
         upgrade: route.websocket.then_some("websocket").into_iter().collect(),
         to: route.to.iter().flat_map(|targets| target_rows(snapshot, route, targets)).collect(),
+        mirror: route.mirror.as_ref().map(|mirror| mirror_row(snapshot, mirror)),
+    }
+}
+
+fn mirror_row(snapshot: &Snapshot, mirror: &Mirror) -> MirrorRow {
+    MirrorRow {
+        backend: snapshot.backends[usize::from(mirror.backend)].name.to_string(),
+        percent: mirror.percent(),
+        unsafe_methods: mirror.unsafe_methods,
     }
 }
 

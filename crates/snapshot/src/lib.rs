@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod explain;
 pub mod inline_tests;
 pub mod listener;
+pub mod mirror;
 pub mod question;
 pub mod require;
 pub mod router;
@@ -32,7 +33,7 @@ pub use backend::{
 pub use client_certificates::ClientCertificates;
 pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns, listed};
 pub use decide::{Decision, NoBody, Observer, Outcome, RequestBody, Verdict, decide};
-pub use describe::{Coverage, OpenRoute, RouteRow, TargetRow, coverage, describe};
+pub use describe::{Coverage, MirrorRow, OpenRoute, RouteRow, TargetRow, coverage, describe};
 pub use discovery::{Discovery, Facts, Origin, Place, Scheme};
 pub use endpoints::{Chosen, EndpointSet, Endpoints, Shape, Unfit};
 pub use explain::{Explain, Trace, TraceStep, explain};
@@ -40,6 +41,7 @@ pub use inline_tests::{TestReport, run_tests};
 pub use listener::{
     Bind, H2Frames, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Redirect,
 };
+pub use mirror::Mirror;
 pub use portcullis_config::RetryOn;
 pub use portcullis_upstream::roster::{CONFIRM_AFTER, Update};
 pub use portcullis_upstream::{EndpointIndex, Listed, ListedState};

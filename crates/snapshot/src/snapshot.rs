@@ -13,6 +13,7 @@ use portcullis_upstream::{Bounds, Bulkhead, Directory, Priority};
 
 use crate::backend::Backend;
 use crate::listener::Listener;
+use crate::mirror::Mirror;
 use crate::router::Router;
 use crate::targets::{Overridden, Targets};
 
@@ -96,6 +97,8 @@ pub struct Route {
     pub policies: Vec<Placed>,
     /// `None`: a policy answers (`respond`, `redirect`, `deny`).
     pub to: Option<Targets>,
+    /// Who gets copies; only where there is a backend.
+    pub mirror: Option<Mirror>,
     pub timeouts: Timeouts,
     /// Where callers say how many milliseconds they still wait, in lower case.
     pub deadline_header: Option<Box<str>>,

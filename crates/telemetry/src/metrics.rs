@@ -24,16 +24,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use series::{
-    BackendShard, Family, LimitShard, ListenerShard, PolicyShard, RouteShard, VariantShard,
-    WorkerShard,
+    BackendShard, Family, LimitShard, ListenerShard, MirrorShard, PolicyShard, RouteShard,
+    VariantShard, WorkerShard,
 };
 use shard::{Sharded, WorkerId};
 
 pub use exposition::Exposition;
 pub use names::Metric;
 pub use series::{
-    BackendSeries, Bound, DeadlineKind, Fault, LimitSeries, ListenerSeries, MethodLabel,
-    Observation, PolicySeries, RouteSeries, VariantSeries, VariantTotals,
+    BackendSeries, Bound, CopyResult, DeadlineKind, Fault, LimitSeries, ListenerSeries,
+    MethodLabel, MirrorSeries, NoCopy, Observation, PolicySeries, RouteSeries, VariantSeries,
+    VariantTotals,
 };
 
 /// Series of one kind with a name of their own.
@@ -47,6 +48,7 @@ pub struct Registry {
     worker_shards: Arc<Sharded<WorkerShard>>,
     routes: Family<RouteShard>,
     variants: Family<VariantShard>,
+    mirrors: Family<MirrorShard>,
     listeners: Family<ListenerShard>,
     backends: Family<BackendShard>,
     limits: Family<LimitShard>,
@@ -75,6 +77,7 @@ impl Registry {
             worker_shards: Arc::new(Sharded::new(workers)),
             routes: Family::new(workers),
             variants: Family::new(workers),
+            mirrors: Family::new(workers),
             listeners: Family::new(workers),
             backends: Family::new(workers),
             limits: Family::new(workers),
@@ -98,6 +101,7 @@ impl Registry {
     pub fn make_room(&self, wanted: usize) {
         self.routes.make_room(wanted);
         self.variants.make_room(wanted);
+        self.mirrors.make_room(wanted);
         self.listeners.make_room(wanted);
         self.backends.make_room(wanted);
         self.limits.make_room(wanted);
@@ -115,6 +119,12 @@ impl Registry {
     #[must_use]
     pub fn variant(&self, route: &str, variant: &str) -> Arc<VariantSeries> {
         self.variants.get(&format!("{route} {variant}"))
+    }
+
+    /// The series of a route's mirror, by the route's name.
+    #[must_use]
+    pub fn mirror(&self, route: &str) -> Arc<MirrorSeries> {
+        self.mirrors.get(route)
     }
 
     #[must_use]
@@ -171,6 +181,7 @@ impl Registry {
     pub fn collect(&self, out: &mut Exposition) {
         self.routes.each(|name, shards| series::collect_route(name, shards, out));
         self.variants.each(|name, shards| series::collect_variant(name, shards, out));
+        self.mirrors.each(|name, shards| series::collect_mirror(name, shards, out));
         self.listeners.each(|name, shards| series::collect_listener(name, shards, out));
         self.backends.each(|name, shards| series::collect_backend(name, shards, out));
         self.limits.each(|name, shards| series::collect_limit(name, shards, out));

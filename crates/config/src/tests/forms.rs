@@ -109,6 +109,11 @@ fn routes() {
             "to: b, retry: { on: [connect, reset, 502, 503, 504, unavailable], attempts: 2, \
              per_try: off, non_idempotent: false, body_max: 64KiB, hedge: off }",
         ),
+        (
+            "to: b, mirror: c",
+            "to: b, mirror: { to: c, percent: 100.0, body_max: 64KiB, timeout: 15s, \
+             unsafe_methods: false }",
+        ),
         ("to: b, bulkhead: 9", "to: b, bulkhead: { requests_max: 9, pending_timeout: 1s }"),
         ("to: b, upgrade: websocket", "to: b, upgrade: [websocket]"),
     ];

@@ -286,3 +286,81 @@ fn an_address_without_quotes() {
     "#]],
     );
 }
+
+#[test]
+fn mirrors_that_cannot_be() {
+    check(
+        r#"
+routes:
+  a: { match: /a, to: x, mirror: { to: y, percent: 101 } }
+  b: { match: /b, to: x, mirror: { percent: 1 } }
+  c: { match: /c, to: x, mirror: { to: y, body_max: 2MiB } }
+  d: { match: /d, to: x, mirror: { to: y, percent: "half", timeout: 0s, methods: [POST] } }
+  e: { match: /e, to: x, mirror: [y] }
+  f: { match: /f, to: x, mirror: "a b" }
+defaults: { mirror: y }
+"#,
+        &expect![[r#"
+            error[out-of-range]: must be from 0 to 100
+             --> portcullis.yaml:3:52
+              |
+            3 |   a: { match: /a, to: x, mirror: { to: y, percent: 101 } }
+              |                                                    ^^^ in routes.a.mirror.percent
+
+            error[missing-key]: the key `to` is missing
+             --> portcullis.yaml:4:26
+              |
+            4 |   b: { match: /b, to: x, mirror: { percent: 1 } }
+              |                          ^^^^^^ in routes.b.mirror
+
+            error[invalid-value]: `body_max` of `mirror` is at most `1MiB`
+             --> portcullis.yaml:5:34
+              |
+            5 |   c: { match: /c, to: x, mirror: { to: y, body_max: 2MiB } }
+              |                                  ^^^^^^^^^^^^^^^^^^^^^^^^^ in routes.c.mirror
+
+            error[wrong-type]: expected a number, found the string `half`
+             --> portcullis.yaml:6:52
+              |
+            6 |   d: { match: /d, to: x, mirror: { to: y, percent: "half", timeout: 0s, methods: [POST] } }
+              |                                                    ^^^^^^ in routes.d.mirror.percent
+
+            error[invalid-value]: must be longer than zero
+             --> portcullis.yaml:6:69
+              |
+            6 |   d: { match: /d, to: x, mirror: { to: y, percent: "half", timeout: 0s, methods: [POST] } }
+              |                                                                     ^^ in routes.d.mirror.timeout
+
+            error[unknown-key]: unknown key `methods`
+             --> portcullis.yaml:6:73
+              |
+            6 |   d: { match: /d, to: x, mirror: { to: y, percent: "half", timeout: 0s, methods: [POST] } }
+              |                                                                         ^^^^^^^ in routes.d.mirror
+              |
+              = help: known keys: to, percent, body_max, timeout, unsafe_methods
+
+            error[wrong-type]: expected a name or a map, found a list
+             --> portcullis.yaml:7:34
+              |
+            7 |   e: { match: /e, to: x, mirror: [y] }
+              |                                  ^^^ in routes.e.mirror
+
+            error[invalid-value]: a name cannot have ' ' in it
+             --> portcullis.yaml:8:36
+              |
+            8 |   f: { match: /f, to: x, mirror: "a b" }
+              |                                    ^ in routes.f.mirror
+              |
+              = help: names have letters, digits, `-`, `_` and `.`
+
+            error[unknown-key]: unknown key `mirror`
+             --> portcullis.yaml:9:13
+              |
+            9 | defaults: { mirror: y }
+              |             ^^^^^^ in defaults
+              |
+              = help: known keys: on, auth, require, limits, timeout, deadline_header, retry, bulkhead, priority, body_max, forward_credential, upgrade, cors, respond, deny
+
+        "#]],
+    );
+}

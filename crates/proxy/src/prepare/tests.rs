@@ -203,3 +203,21 @@ fn addresses_are_written_as_everybody_writes_them() {
     let longest = "1111:2222:3333:4444:5555:6666:7777:8888";
     assert_eq!(write_address(longest.parse().unwrap(), &mut [0; 45]), longest.as_bytes());
 }
+
+#[test]
+fn a_mirror_is_told_what_it_asked_for_and_no_more() {
+    let told = |owned| {
+        let mut exchange = exchange(&["accept: x"]);
+        prepare(&mut exchange, STRANGER, trusted, true).unwrap();
+        let fields = &mut exchange.request.fields;
+        fields.append(b"client-cert", b":AA==:");
+        fields.append(b"client-cert-chain", b":AA==:");
+        tell_mirror(fields, "shop/orders", owned);
+        let names = fields.iter().map(|(name, _)| String::from_utf8_lossy(name).to_lowercase());
+        let owned = ["forwarded", "client-cert", "client-cert-chain", "portcullis-mirror"];
+        names.filter(|name| owned.contains(&&**name)).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told((false, false)), "portcullis-mirror");
+    assert_eq!(told((true, false)), "forwarded portcullis-mirror");
+    assert_eq!(told((false, true)), "client-cert client-cert-chain portcullis-mirror");
+}

@@ -26,6 +26,7 @@ mod http1;
 mod lifecycle;
 mod limits;
 mod messages;
+mod mirroring;
 mod oauth;
 mod outliers;
 mod overload;

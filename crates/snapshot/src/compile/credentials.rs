@@ -33,8 +33,10 @@ impl Compiler<'_, '_> {
     /// What a backend knows the gateway by opens it to whoever reads it on the way.
     fn check_way(&mut self, built: &BuiltRoute, policy: &str) {
         let config = self.config;
-        for variant in built.route.to.iter().flat_map(|to| &to.variants) {
-            let backend = &config.backends[usize::from(variant.backend)];
+        let variants = built.route.to.iter().flat_map(|to| &to.variants);
+        let mirror = built.route.mirror.iter().map(|mirror| mirror.backend);
+        for backend in variants.map(|variant| variant.backend).chain(mirror) {
+            let backend = &config.backends[usize::from(backend)];
             let Some((open, span)) = open_way(&backend.value) else { continue };
             let message = format!(
                 "the `{policy}` of `{}` would cross the network to `{open}` in clear text",

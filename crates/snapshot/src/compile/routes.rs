@@ -114,6 +114,7 @@ impl<'a> Compiler<'a, '_> {
             access,
             require,
             to: self.targets(written),
+            mirror: self.mirror(written),
             timeouts: timeouts(&inherited),
             deadline_header: inherited
                 .nearest(|settings| settings.deadline_header.as_ref())

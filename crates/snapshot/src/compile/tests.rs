@@ -10,6 +10,7 @@ mod credentials;
 mod findings;
 mod lint;
 mod material;
+mod mirrors;
 mod own_paths;
 mod protocols;
 mod sockets;

@@ -85,6 +85,20 @@ metrics! {
         "How long its answers took, as in portcullis_request_duration_seconds.";
     Faults = Counter "portcullis_faults" "" ["route", "fault"]
         "Requests that were delayed or aborted on purpose, by the policy faults.";
+    MirrorRequests = Counter "portcullis_mirror_requests" "" ["route", "result"]
+        "Copies sent to a route's mirror: answered, failed, or late, without an answer in time.";
+    MirrorSkipped = Counter "portcullis_mirror_skipped" "" ["route", "reason"]
+        "Requests drawn for a mirror of which no copy was sent.";
+    MirrorStatuses = Counter "portcullis_mirror_statuses" ""
+        ["route", "status_class", "mirror_class"]
+        "Answered copies by the class of the status that counted and of the mirror's.";
+    MirrorStatusDifferences = Counter "portcullis_mirror_status_differences" "" ["route"]
+        "Of them, those whose two statuses were not the same.";
+    MirrorSizeDifference = Histogram "portcullis_mirror_size_difference_bytes" "bytes" ["route"]
+        "By how much the mirror's body was longer or shorter, where the statuses were the same.";
+    MirrorLatencyDifference = Histogram "portcullis_mirror_latency_difference_seconds" "seconds"
+        ["route", "mirror"]
+        "By how much the head of the mirror's answer came slower or faster.";
     Upgrades = Counter "portcullis_upgrades" "" ["route"]
         "Connections that became a WebSocket.";
     UpgradesActive = Gauge "portcullis_upgrades_active" "" ["route"]

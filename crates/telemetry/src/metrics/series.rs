@@ -1,5 +1,25 @@
 //! What is counted for a route, a listener, a backend, a limit, a policy and a worker.
 
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($variant,)*
+        }
+
+        impl $name {
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+mod mirror;
 mod variant;
 
 use std::collections::BTreeMap;
@@ -13,6 +33,8 @@ use super::histogram::{ADDED, Histogram, LATENCY, POLICY, SIZE, Totals};
 use super::names::Metric;
 use super::shard::{Count, Sharded, WorkerId};
 
+pub(crate) use mirror::collect_mirror;
+pub use mirror::{CopyResult, MirrorSeries, MirrorShard, NoCopy};
 pub(crate) use variant::collect_variant;
 pub use variant::{VariantSeries, VariantShard, VariantTotals};
 
@@ -79,25 +101,6 @@ impl<T: Default> Family<T> {
     }
 }
 
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($variant:ident = $label:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name {
-            $($variant,)*
-        }
-
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            #[must_use]
-            pub const fn label(self) -> &'static str {
-                match self { $(Self::$variant => $label,)* }
-            }
-        }
-    };
-}
-
 labels! {
     /// A method as a label: the nine that are registered for HTTP, and the rest.
     MethodLabel {
@@ -135,7 +138,7 @@ labels! {
         Handshake = "handshake", Head = "head", Body = "body", Queue = "queue", Connect = "connect",
         Response = "response", Total = "total", StreamIdle = "stream_idle",
         KeepAlive = "keep_alive", Continue = "continue", UpgradeIdle = "upgrade_idle",
-        UpgradeLifetime = "upgrade_lifetime", Linger = "linger",
+        UpgradeLifetime = "upgrade_lifetime", Mirror = "mirror", Linger = "linger",
     }
 }
 

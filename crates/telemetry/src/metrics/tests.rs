@@ -187,3 +187,34 @@ fn names_units_and_helps_are_in_order() {
         assert!(!metric.name().ends_with("_total"), "{metric:?}");
     }
 }
+
+#[test]
+fn a_mirror_is_compared_by_class_size_and_time() {
+    let registry = Registry::new(2);
+    let (a, b) = (registry.worker().unwrap(), registry.worker().unwrap());
+    let mirror = registry.mirror("orders");
+    let ms = Duration::from_millis;
+    mirror.answered(a.id(), (200, ms(5)), (200, ms(8)));
+    mirror.answered(b.id(), (200, ms(5)), (204, ms(5)));
+    mirror.answered(b.id(), (404, ms(9)), (500, ms(1)));
+    mirror.sized(a.id(), 100, 40);
+    mirror.sized(b.id(), 7, 7);
+    mirror.sent(a.id(), CopyResult::Answered);
+    mirror.skipped(b.id(), NoCopy::QueueFull);
+    let samples = samples(&registry);
+    for (sample, value) in [
+        (r#"requests_total{route="orders",result="answered"}"#, 1.0),
+        (r#"requests_total{route="orders",result="late"}"#, 0.0),
+        (r#"skipped_total{route="orders",reason="queue_full"}"#, 1.0),
+        (r#"statuses_total{route="orders",status_class="2xx",mirror_class="2xx"}"#, 2.0),
+        (r#"statuses_total{route="orders",status_class="4xx",mirror_class="5xx"}"#, 1.0),
+        (r#"status_differences_total{route="orders"}"#, 2.0),
+        (r#"size_difference_bytes_bucket{route="orders",le="0.0"}"#, 1.0),
+        (r#"size_difference_bytes_sum{route="orders"}"#, 60.0),
+        (r#"latency_difference_seconds_count{route="orders",mirror="slower"}"#, 1.0),
+        (r#"latency_difference_seconds_count{route="orders",mirror="faster"}"#, 2.0),
+        (r#"latency_difference_seconds_sum{route="orders",mirror="faster"}"#, 0.008),
+    ] {
+        assert_eq!(samples[&format!("portcullis_mirror_{sample}")], value, "{sample}");
+    }
+}
