@@ -83,7 +83,7 @@ impl Leg {
     pub(crate) fn write(&mut self, buffers: &Buffers, data: &[u8]) {
         match self {
             Self::H1(connection) => connection.write(buffers, data),
-            Self::H2(stream) => stream.out.push(data),
+            Self::H2(stream) => stream.out.push(buffers, data),
         }
     }
 

@@ -300,8 +300,8 @@ impl Client for H2 {
         }
     }
 
-    fn write(&mut self, _: &Worker, data: &[u8]) {
-        self.out.push(data);
+    fn write(&mut self, worker: &Worker, data: &[u8]) {
+        self.out.push(&worker.buffers, data);
     }
 
     fn finish(&mut self, _: &Worker, trailers: Option<&Fields>) {

@@ -9,12 +9,15 @@ use h2::{Reason, SendStream};
 use http::HeaderMap;
 use portcullis_core::Fields;
 
+use crate::buffer::{Buffers, Held};
 use crate::h2_head;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     send: Option<SendStream<Bytes>>,
     queue: VecDeque<Bytes>,
+    /// While there is much in the queue.
+    held: Option<Held>,
     /// The end is queued, with these trailers.
     ending: Option<Option<HeaderMap>>,
     /// The end is with `h2`.
@@ -32,10 +35,13 @@ impl Outbox {
         self.send.is_some()
     }
 
-    pub(crate) fn push(&mut self, data: &[u8]) {
+    pub(crate) fn push(&mut self, buffers: &Buffers, data: &[u8]) {
         // There is no waiting for room for nothing.
         if !self.complete && !data.is_empty() {
             self.queue.push_back(Bytes::copy_from_slice(data));
+            if self.held.is_none() {
+                self.held = buffers.hold(data.len());
+            }
         }
     }
 
@@ -69,6 +75,7 @@ impl Outbox {
             send.send_data(part, end)?;
             self.complete |= end;
         }
+        self.held = None;
         if !self.complete
             && let Some(trailers) = self.ending.take()
         {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use portcullis_http1::{BodyDecoder, BodyError};
 
-use crate::buffer::{Buffers, Inbox};
+use crate::buffer::{Buffers, Held, Inbox};
 use crate::io::Io;
 
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Wire {
     /// Encoded and not yet sent; leased while not empty.
     out: Vec<u8>,
     sent: usize,
+    /// While much of that waits for the peer.
+    held: Option<Held>,
     /// Bytes that went to the socket, ever.
     pub(crate) written: u64,
     /// Whether the peer has ended its side.
@@ -53,6 +55,7 @@ impl Wire {
             inbox: Inbox::default(),
             out: Vec::new(),
             sent: 0,
+            held: None,
             written: 0,
             ended: false,
             reset: false,
@@ -112,7 +115,10 @@ impl Wire {
         buffers: &Buffers,
     ) -> Poll<io::Result<()>> {
         while self.sent < self.out.len() {
-            let written = ready!(self.io.poll_write(cx, &self.out[self.sent..]));
+            let Poll::Ready(written) = self.io.poll_write(cx, &self.out[self.sent..]) else {
+                self.held = buffers.hold(self.unsent());
+                return Poll::Pending;
+            };
             let n = written.inspect_err(|error| {
                 self.reset |= error.kind() == io::ErrorKind::ConnectionReset;
             })?;
@@ -125,6 +131,7 @@ impl Wire {
         if self.sent > 0 {
             buffers.give_write(std::mem::take(&mut self.out));
             self.sent = 0;
+            self.held = None;
         }
         ready!(self.io.poll_flush(cx))?;
         if self.ending {
