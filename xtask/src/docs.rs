@@ -4,6 +4,7 @@
 
 mod balancing;
 mod overload;
+mod places;
 mod plot;
 mod protecting;
 mod simulation;
@@ -57,6 +58,7 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("sticky", balancing::sticky()?),
         ("slow-start", balancing::slow_start()?),
         ("panic-threshold", balancing::panic_threshold()?),
+        ("zones", places::zones()?),
         ("set-aside", protecting::set_aside()?),
         ("outliers", protecting::outliers()?),
         ("breaker", protecting::circuit_breaker()?),

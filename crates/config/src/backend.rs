@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::balance::Balance;
 use crate::bulkhead::Concurrency;
 use crate::discover::Discover;
+use crate::gateway::PreferZone;
 use crate::health::Health;
 use crate::text::{EndpointUrl, HostHeader, HostName, Reason, Reference};
 use crate::watching::{Breaker, Outliers, Switch};
@@ -22,6 +23,7 @@ pub struct Backend {
     pub endpoints: Vec<Endpoint>,
     pub discover: Option<Spanned<Discover>>,
     pub balance: Spanned<Balance>,
+    pub prefer_zone: Spanned<Switch<PreferZone>>,
     pub slow_start: DurationOrOff,
     pub panic_threshold: u32,
     pub health: Option<Health>,
@@ -62,6 +64,11 @@ struct LongBackend {
     /// Default: `least_requests`.
     #[serde(default)]
     balance: Spanned<Balance>,
+    /// Whether the endpoints of the zone that the gateway is in (`gateway`, `zone`) are preferred,
+    /// as far as they can carry its requests; what is beyond goes to the other zones. Default:
+    /// `off`.
+    #[serde(default)]
+    prefer_zone: Spanned<Switch<PreferZone>>,
     /// An endpoint that is added by a reload, or that is well again, gets a tenth of its share at
     /// first and all of it after this time. Default: `30s`.
     #[serde(default = "slow_start")]
@@ -77,7 +84,7 @@ struct LongBackend {
     #[schemars(range(min = 0, max = 100))]
     panic_threshold: u32,
     /// Whether endpoints that fail or dawdle more than the others get no requests for a while.
-    /// Default: `on`.
+    /// Default: `true`.
     #[serde(default = "outliers")]
     outliers: Switch<Outliers>,
     /// Whether requests are refused at once while too many of them fail. Default: `off`.
@@ -237,6 +244,7 @@ impl From<LongBackend> for Backend {
             endpoints: long.endpoints,
             discover: long.discover,
             balance: long.balance,
+            prefer_zone: long.prefer_zone,
             slow_start: long.slow_start,
             panic_threshold: long.panic_threshold,
             health: long.health,
@@ -268,6 +276,7 @@ impl Backend {
             endpoints: vec![endpoint],
             discover: None,
             balance: Spanned::default(),
+            prefer_zone: Spanned::default(),
             slow_start: slow_start(),
             panic_threshold: panic_threshold(),
             health: None,

@@ -7,12 +7,16 @@ use portcullis_core::units::{Duration, PositiveDuration, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::Gateway;
 use crate::text::{AdminAddress, ListenAddress, LogDestination, Reference};
 
 /// The keys of the outermost level that are not maps of named things.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
+    /// Where this gateway stands among others.
+    #[serde(default)]
+    pub gateway: Gateway,
     /// Threads that serve requests. Default: one for each core that the process may use.
     #[serde(default)]
     #[schemars(range(min = 1, max = 1024))]

@@ -30,6 +30,10 @@ pub(crate) const FORMATS: &[Format] = &[
     Format { name: "hours", check: |text| text.parse::<crate::hours::Hours>().map(drop) },
     Format { name: "days", check: |text| text.parse::<crate::hours::Days>().map(drop) },
     Format { name: "zone", check: |text| text.parse::<crate::hours::Zone>().map(drop) },
+    Format {
+        name: "gateway-zone",
+        check: |text| text.parse::<crate::gateway::GatewayZone>().map(drop),
+    },
     Format { name: "time", check: |text| text.parse::<Time>().map(drop) },
     Format {
         name: "deadline-header",

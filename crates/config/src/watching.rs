@@ -3,15 +3,22 @@
 use std::borrow::Cow;
 
 use portcullis_core::decode::short_or_long;
-use portcullis_core::node::Node;
+use portcullis_core::node::{Node, Value};
 use portcullis_core::units::PositiveDuration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-/// `on`, `off`, or a map that says how.
+/// `true`, `off` (or `false`), or a map that says how. The word `on` needs quotes in YAML, where
+/// some read it as a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switch<T>(pub Option<T>);
+
+impl<T> Default for Switch<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
 
 impl<T: JsonSchema> JsonSchema for Switch<T> {
     fn schema_name() -> Cow<'static, str> {
@@ -24,24 +31,25 @@ impl<T: JsonSchema> JsonSchema for Switch<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let word = json_schema!({ "type": "string", "enum": ["on", "off"] });
-        short_or_long(vec![word], T::json_schema(generator))
+        let boolean = json_schema!({ "type": "boolean" });
+        short_or_long(vec![boolean, word], T::json_schema(generator))
     }
 }
 
 impl<'de, T: Default + serde::de::DeserializeOwned> Deserialize<'de> for Switch<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let node = Node::deserialize(from)?;
-        match node.as_str() {
-            Some("on") => Ok(Self(Some(T::default()))),
+        match (&node.value, node.as_str()) {
+            (Value::Bool(true), _) | (_, Some("on")) => Ok(Self(Some(T::default()))),
             // The schema knows no other word.
-            Some(_) => Ok(Self(None)),
-            None => T::deserialize(&node).map(|long| Self(Some(long))).map_err(D::Error::custom),
+            (Value::Bool(false), _) | (_, Some(_)) => Ok(Self(None)),
+            _ => T::deserialize(&node).map(|long| Self(Some(long))).map_err(D::Error::custom),
         }
     }
 }
 
 /// Endpoints that fail or dawdle more than the others of their backend get no requests for a while:
-/// `on`, `off`, or a map.
+/// `true`, `off`, or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Outliers {
@@ -90,7 +98,7 @@ impl Default for Outliers {
 }
 
 /// Refuses requests at once while too many of them fail, and finds out by a few whether things are
-/// better: `on`, `off`, or a map.
+/// better: `true`, `off`, or a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {

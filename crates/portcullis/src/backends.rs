@@ -48,11 +48,19 @@ fn row(backend: &Backend, now: Duration) -> Value {
         }
         row
     });
-    json!({
+    let mut row = json!({
         "backend": &*backend.name,
         "source": source,
         "endpoints": endpoints.collect::<Vec<_>>(),
-    })
+    });
+    if let Some(terms) = &set.balancer.settings().zone {
+        // No share: so few endpoints are well that zones do not count.
+        row["zone"] = json!({
+            "own": &*terms.own,
+            "share": set.balancer.own_zone_share(now),
+        });
+    }
+    row
 }
 
 /// Where endpoints come from, and how long ago that was.

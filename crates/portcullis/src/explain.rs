@@ -203,9 +203,13 @@ impl Said {
         match self {
             Self::Forwarded { to } => {
                 let total: u64 = to.iter().map(|to| to.weight).sum();
-                let share = |to: &TargetRow| match to.weight == total {
-                    true => to.backend.clone(),
-                    false => format!("{} ({} of {total})", to.backend, to.weight),
+                let share = |to: &TargetRow| {
+                    let zone = to.zone.as_ref().map(|zone| format!(", in the zone {zone} first"));
+                    let share = match to.weight == total {
+                        true => String::new(),
+                        false => format!(" ({} of {total})", to.weight),
+                    };
+                    format!("{}{share}{}", to.backend, zone.unwrap_or_default())
                 };
                 let to: Vec<String> = to.iter().map(share).collect();
                 format!("forwarded to {}", to.join(" or "))

@@ -1,5 +1,5 @@
-//! What the metrics say of endpoints that are left out, and of breakers. What a backend does not
-//! have has no series.
+//! What the metrics say of endpoints that are left out, of breakers and of zones. What a backend
+//! does not have has no series.
 
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ pub(crate) fn expose(backend: &Backend, balancer: &Balancer, now: Duration, out:
     out.gauge(Metric::BackendPanic, &[name], flag(balancer.is_panicking(now)));
     if let Some(priority) = balancer.priority(now) {
         out.gauge(Metric::BackendPriority, &[name], f64::from(priority));
+    }
+    if let Some(share) = balancer.own_zone_share(now) {
+        out.gauge(Metric::BackendZoneShare, &[name], share);
     }
     if let Some(breaker) = &backend.breaker {
         for state in State::ALL {

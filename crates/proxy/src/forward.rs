@@ -135,6 +135,9 @@ pub(crate) async fn forward<C: Client>(
         let endpoint = Arc::clone(to.endpoint);
         slot.trip.endpoint = Some(Arc::clone(&endpoint));
         series.attempt(worker.metrics.id(), slot.trip.retries > 0);
+        if let Some(local) = set.balancer.is_in_own_zone(index) {
+            series.zoned(worker.metrics.id(), local);
+        }
         let deadline = Rc::clone(client.deadline());
         let wish = Wish { by: slot.trip.answer_by, ..wish };
         let mut leg = match dial::acquire(worker, &deadline, backend, to, wish).await {

@@ -81,6 +81,9 @@ impl Race<'_, '_> {
         let endpoint = Arc::clone(to.endpoint);
         self.series.attempt(worker.metrics.id(), true);
         self.series.hedged(worker.metrics.id());
+        if let Some(local) = self.tries.set.balancer.is_in_own_zone(index) {
+            self.series.zoned(worker.metrics.id(), local);
+        }
         let deadline = worker.deadlines.add();
         let mut dialling = Box::pin(dial::acquire(worker, &deadline, backend, to, self.wish));
         let mut leg = None;

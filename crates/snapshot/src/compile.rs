@@ -31,6 +31,7 @@ mod targets;
 mod tests;
 mod tls;
 mod watching;
+mod zones;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -69,6 +69,9 @@ pub struct TargetRow {
     /// Some requests are its own whatever the weights are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub when: bool,
+    /// The gateway's own zone, where the backend prefers that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// How many routes ask for a credential.
@@ -135,8 +138,10 @@ fn target_rows(snapshot: &Snapshot, route: &Route, targets: &Targets) -> Vec<Tar
     let split = snapshot.split(route, targets);
     let overridden = !std::ptr::eq(split, &targets.split);
     let rows = targets.variants.iter().enumerate().map(|(at, variant)| {
-        let backend = snapshot.backends[usize::from(variant.backend)].name.to_string();
+        let target = &snapshot.backends[usize::from(variant.backend)];
+        let backend = target.name.to_string();
         TargetRow {
+            zone: target.endpoints.shape().settings.zone.as_ref().map(|zone| zone.own.to_string()),
             variant: Some(variant.name.to_string()).filter(|name| *name != backend),
             backend,
             weight: split.weight(at),

@@ -144,10 +144,8 @@ impl Shape {
             members.push(Member { endpoint, weight: one.share() });
             addresses.push(address);
         }
-        let balancer = Balancer::new(self.settings.clone(), members)
+        let balancer = Balancer::placed(self.settings.clone(), members, &listed)
             .map_err(|error| unfit("", error.to_string()))?;
-        let priorities: Vec<u16> = listed.iter().map(|one| one.priority).collect();
-        let balancer = balancer.prioritised(&priorities);
         let sticky = self.sticky.as_ref().map(|sticky| {
             let urls = addresses.iter().map(|address| &*address.url);
             (Arc::clone(sticky), sticky.tags(&self.backend, urls))

@@ -10,6 +10,9 @@
 //! Weight 0, an operator's drain or disable and an open breaker take an endpoint out of service;
 //! such a one is never given. So there is an answer as long as anything in service has not been
 //! tried.
+//!
+//! Where some endpoints are used before others, by their priority or because they are in the
+//! gateway's own zone, those stand in balancers of their own as well.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,12 +21,14 @@ use std::time::Duration;
 
 use crate::breaker;
 use crate::endpoint::{Endpoint, InFlight, Rank};
+use crate::listed::Listed;
 use crate::maglev::Maglev;
 use crate::mix::{Mix, scale};
 use crate::outlier;
 use crate::priority::Priorities;
 use crate::schedule;
 use crate::tried::Tried;
+use crate::zone::{self, Zones};
 
 /// Endpoints of one backend.
 pub const ENDPOINTS_MAX: usize = 4_096;
@@ -71,6 +76,8 @@ pub struct Settings {
     pub slow_start: Duration,
     /// Below so many of a hundred endpoints in service a level is not used; 0 for never.
     pub panic_threshold: u32,
+    /// `None`: zones do not count.
+    pub zone: Option<zone::Terms>,
     /// `None`: nobody is ejected.
     pub outliers: Option<outlier::Terms>,
     /// Of each endpoint.
@@ -83,6 +90,7 @@ impl Default for Settings {
             algorithm: Algorithm::default(),
             slow_start: Duration::ZERO,
             panic_threshold: 50,
+            zone: None,
             outliers: None,
             breaker: None,
         }
@@ -128,6 +136,8 @@ pub struct Balancer {
     cursor: Cursor,
     /// Turns of endpoints that could not take them, handed to the others.
     spilled: Cursor,
+    /// `None` for most, whose endpoints are all one.
+    zones: Option<Box<Zones>>,
 }
 
 /// A cache line of its own, since every worker writes it.
@@ -167,14 +177,25 @@ impl Balancer {
             priorities: None,
             cursor: Cursor::default(),
             spilled: Cursor::default(),
+            zones: None,
         })
     }
 
-    /// Which members are used before others, by a number for each, the lowest first.
-    #[must_use]
-    pub fn prioritised(mut self, numbers: &[u16]) -> Self {
-        self.priorities = Priorities::new(&self, numbers).map(Box::new);
-        self
+    /// Of members that are listed so, in this order, where priorities and zones count.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn placed(
+        settings: Settings,
+        members: Vec<Member>,
+        listed: &[Listed],
+    ) -> Result<Self, EndpointsTooMany> {
+        let mut whole = Self::new(settings, members)?;
+        whole.priorities = Priorities::new(&whole, listed).map(Box::new);
+        if whole.priorities.is_none() {
+            whole.zones = Zones::new(&whole, listed).map(Box::new);
+        }
+        Ok(whole)
     }
 
     /// The priority that is used now; `None` where there is only one.
@@ -211,6 +232,11 @@ impl Balancer {
             && self.stays(home, &ask, tried)
         {
             return Some(home);
+        }
+        if let Some(zones) = &self.zones
+            && let Some(index) = zones.pick(self, ask, tried)
+        {
+            return Some(index);
         }
         let Ask { now, random, key, .. } = ask;
         match (self.settings.algorithm, &self.keys, key) {
@@ -253,6 +279,30 @@ impl Balancer {
             return used.is_panicking(now);
         }
         self.level(now, &Tried::NONE).is_some_and(|level| level.worst == Rank::Down)
+    }
+
+    /// So few are good that others get requests too.
+    pub(crate) fn is_short(&self, now: Duration) -> bool {
+        self.level(now, &Tried::NONE).is_none_or(|level| level.worst != Rank::Good)
+    }
+
+    /// Whether it is in the gateway's own zone; `None` where zones do not count.
+    #[must_use]
+    pub fn is_in_own_zone(&self, index: EndpointIndex) -> Option<bool> {
+        if let Some(priorities) = &self.priorities {
+            return priorities.is_in_own_zone(index);
+        }
+        self.zones.as_ref().map(|zones| zones.is_own(index))
+    }
+
+    /// What part of the requests stays in the gateway's own zone; `None` where zones do not count,
+    /// or do not at the moment.
+    #[must_use]
+    pub fn own_zone_share(&self, now: Duration) -> Option<f64> {
+        if let Some(priorities) = &self.priorities {
+            return priorities.current(now)?.1.own_zone_share(now);
+        }
+        self.zones.as_ref()?.kept(self, now)
     }
 
     /// When one of the open breakers lets a request through; `None` if none is open.
@@ -394,6 +444,11 @@ impl Balancer {
         }
         let share = self.endpoint(index).share(self.settings.slow_start, now);
         share >= 1.0 || (chance as f64) < share * u64::MAX as f64
+    }
+
+    /// The weight of what it can take now, which is less while it starts slowly.
+    pub(crate) fn carries(&self, member: &Member, now: Duration) -> f64 {
+        f64::from(member.weight) * member.endpoint.share(self.settings.slow_start, now)
     }
 
     /// The best level that leaves something to choose, by a look at every member.

@@ -21,6 +21,7 @@ mod maglev;
 pub mod mix;
 pub mod outlier;
 pub mod overrides;
+mod part;
 pub mod passive;
 mod priority;
 pub mod roster;
@@ -34,6 +35,7 @@ pub mod tried;
 pub mod verdict;
 mod watching;
 mod window;
+pub mod zone;
 
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member, Settings};
 pub use breaker::Breaker;

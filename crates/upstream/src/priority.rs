@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
-use crate::balancer::{Ask, Balancer, EndpointIndex, Member};
+use crate::balancer::{Ask, Balancer, EndpointIndex};
 use crate::endpoint::Rank;
+use crate::listed::Listed;
 use crate::mix::Mix;
+use crate::part::Part;
 use crate::tried::Tried;
 
 /// All of a backend's priorities, the first choice first.
@@ -18,9 +20,7 @@ pub(crate) struct Priorities(Box<[Tier]>);
 #[derive(Debug)]
 struct Tier {
     number: u16,
-    balancer: Balancer,
-    /// Which members of the whole these are, in ascending order.
-    members: Box<[u16]>,
+    part: Part,
 }
 
 /// How much may be expected of a priority; more is better.
@@ -39,35 +39,37 @@ enum Fitness {
 
 impl Priorities {
     /// `None` where all have the same number.
-    pub(crate) fn new(whole: &Balancer, numbers: &[u16]) -> Option<Self> {
-        let mut distinct = numbers.to_vec();
-        distinct.sort_unstable();
-        distinct.dedup();
-        if distinct.len() < 2 {
+    pub(crate) fn new(whole: &Balancer, listed: &[Listed]) -> Option<Self> {
+        let mut numbers: Vec<u16> = listed.iter().map(|one| one.priority).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        if numbers.len() < 2 {
             return None;
         }
-        let tier = |number: u16| {
-            let numbered = whole.members().iter().zip(numbers).zip(0_u16..);
-            let (members, indexes): (Vec<Member>, Vec<u16>) = numbered
-                .filter(|((_, own), _)| **own == number)
-                .map(|((member, _), index)| (member.clone(), index))
-                .unzip();
-            let balancer = Balancer::new(whole.settings().clone(), members).ok()?;
-            Some(Tier { number, balancer, members: indexes.into() })
+        let tier = |number| {
+            let settings = whole.settings().clone();
+            let part = Part::new(settings, whole.members(), listed, |one| one.priority == number);
+            part.map(|part| Tier { number, part })
         };
-        distinct.into_iter().map(tier).collect::<Option<_>>().map(Self)
+        numbers.into_iter().map(tier).collect::<Option<_>>().map(Self)
+    }
+
+    /// As [`Balancer::is_in_own_zone`].
+    pub(crate) fn is_in_own_zone(&self, index: EndpointIndex) -> Option<bool> {
+        let inside = |tier: &Tier| tier.part.balancer.is_in_own_zone(tier.part.inner(index)?);
+        self.0.iter().find_map(inside)
     }
 
     pub(crate) fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
         // By the key where there is one: whose requests return first does not change with each.
         let seed = ask.key.unwrap_or(ask.random);
         let chance = Mix::new(seed.rotate_left(32)).next() as f64 / u64::MAX as f64;
-        self.choose(ask.now, chance, tried)?.pick(ask, tried)
+        self.choose(ask.now, chance, tried)?.part.pick(ask, tried)
     }
 
     /// The one that is used, or returned to.
     pub(crate) fn current(&self, now: Duration) -> Option<(u16, &Balancer)> {
-        self.choose(now, 0.0, &Tried::NONE).map(|tier| (tier.number, &tier.balancer))
+        self.choose(now, 0.0, &Tried::NONE).map(|tier| (tier.number, &tier.part.balancer))
     }
 
     /// The first that is fit; if none is, the first of those of which most may be expected. One
@@ -91,11 +93,11 @@ impl Priorities {
 impl Tier {
     /// What may be expected of it, and which share of the requests it can take so soon.
     fn look(&self, now: Duration, tried: &Tried) -> (Fitness, f64) {
-        let settings = self.balancer.settings();
+        let settings = self.part.balancer.settings();
         let (mut in_service, mut good) = (0_u32, 0_u32);
         let (mut weight, mut weight_good, mut ready) = (0.0, 0.0, 0.0);
         let mut best = Fitness::None;
-        for (index, member) in self.balancer.candidates() {
+        for (index, member) in self.part.balancer.candidates() {
             let fitness = match member.endpoint.rank(now) {
                 Rank::Good => Fitness::Few,
                 Rank::Aside => Fitness::Aside,
@@ -110,7 +112,7 @@ impl Tier {
                 weight_good += f64::from(member.weight);
                 ready += share * f64::from(member.weight);
             }
-            if !tried.contains(self.outer(index)) {
+            if !tried.contains(self.part.outer(index)) {
                 best = best.max(fitness);
             }
         }
@@ -124,26 +126,6 @@ impl Tier {
             _ => f64::min(weight_good, weight * f64::from(enough) / 100.0),
         };
         (best, ready / needed)
-    }
-
-    fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
-        let mut own = Tried::NONE;
-        for index in tried.iter().filter_map(|index| self.inner(index)) {
-            if !own.insert(index) {
-                return None;
-            }
-        }
-        // Who was sent to another priority comes back with it.
-        let home = ask.home.and_then(|home| self.inner(home));
-        self.balancer.pick(Ask { home, ..ask }, &own).map(|index| self.outer(index))
-    }
-
-    fn outer(&self, index: EndpointIndex) -> EndpointIndex {
-        EndpointIndex(self.members[index.get()])
-    }
-
-    fn inner(&self, index: EndpointIndex) -> Option<EndpointIndex> {
-        self.members.binary_search(&index.0).ok().map(|at| EndpointIndex(at as u16))
     }
 }
 

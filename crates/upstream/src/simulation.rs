@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::balancer::{Ask, Balancer, Member, Settings};
 use crate::endpoint::{Endpoint, InFlight};
+use crate::listed::Listed;
 use crate::mix::Mix;
 use crate::outlier;
 use crate::tried::Tried;
@@ -61,6 +62,14 @@ impl Simulation {
         Self { balancer: Balancer::new(settings, members).unwrap(), mix: Mix::new(seed) }
     }
 
+    /// Of members that are listed so, in this order.
+    pub(crate) fn placed(settings: Settings, listed: &[Listed], seed: u64) -> Self {
+        let endpoint = |one: &Listed| Arc::new(Endpoint::new(&one.url, seed));
+        let member = |one| Member { endpoint: endpoint(one), weight: one.share() };
+        let members = listed.iter().map(member).collect();
+        Self { balancer: Balancer::placed(settings, members, listed).unwrap(), mix: Mix::new(seed) }
+    }
+
     /// `per_second` requests a second, at random times.
     pub(crate) fn run(
         &mut self,
@@ -108,3 +117,4 @@ impl Simulation {
 }
 
 mod tests;
+mod zones;

@@ -22,7 +22,7 @@ fn lines(series: &[Course], names: &[&str]) -> Vec<Line> {
 fn quiet(_: &[Arc<Endpoint>], _: f64, _: Duration) {}
 
 /// What its checks say of an endpoint.
-fn check(endpoint: &Endpoint, well: bool, now: Duration) {
+pub(super) fn check(endpoint: &Endpoint, well: bool, now: Duration) {
     let settings = HealthSettings::new(1);
     endpoint.adopt_health(Some(&settings), now);
     let outcome = if well { Outcome::Pass } else { Outcome::Fail };

@@ -152,3 +152,43 @@ fn services_of_another_priority_take_over_and_give_back() {
     running.signal("TERM");
     running.ended();
 }
+
+#[test]
+fn requests_stay_in_the_zone_that_the_gateway_is_told() {
+    let place = Place::with("");
+    let socket = place.write("zone", "b\n").with_file_name("admin.sock");
+    let config = CONFIG.replace("{ found: { ", "{ found: { prefer_zone: true, ");
+    let config = format!("{config}admin: \"unix:{}\"\n", socket.display());
+    place.write("portcullis.yaml", &format!("{config}gateway: {{ zone: \"file:zone\" }}\n"));
+    let (one, two) = (backend("one"), backend("two"));
+    let listed = |zone| {
+        format!("endpoints: [{{ url: {one:?}, zone: a }}, {{ url: {two:?}, zone: {zone} }}]")
+    };
+    place.write("endpoints.yaml", &listed("b"));
+    let told = place.run(&["explain", "GET http://localhost/all"]).yes();
+    assert!(told.contains("forwarded to found, in the zone b first"), "{told}");
+    let running = place.start(&["run"]);
+    running.logged("other endpoints");
+    let address = address(&running.logged("listening"));
+    for _ in 0..8 {
+        assert!(get(&address, "/all").ends_with("two"));
+    }
+    let backends = body(&admin(&socket, "/backends"));
+    assert_eq!(backends[0]["zone"], serde_json::json!({ "own": "b", "share": 1.0 }));
+    // Nobody is left there, by the next listing.
+    place.write("endpoints.yaml", &listed("a"));
+    running.logged("other endpoints");
+    assert!(get(&address, "/all").contains("200"));
+    let backends = body(&admin(&socket, "/backends"));
+    assert_eq!(backends[0]["zone"]["share"], 0.0);
+    let metrics = admin(&socket, "/metrics");
+    for line in [
+        "portcullis_backend_zone_requests_total{backend=\"found\",zone=\"local\"} 8\n",
+        "portcullis_backend_zone_requests_total{backend=\"found\",zone=\"other\"} 1\n",
+        "portcullis_backend_zone_share{backend=\"found\"} 0\n",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    running.signal("TERM");
+    running.ended();
+}

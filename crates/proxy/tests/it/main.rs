@@ -62,3 +62,4 @@ backends:
         backend.url()
     )
 }
+mod zones;

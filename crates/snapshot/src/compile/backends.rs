@@ -32,11 +32,19 @@ impl Compiler<'_, '_> {
         if let Some(beyond) = config.backends.get(usize::from(u16::MAX)) {
             self.push(Finding::error("too-many", beyond.span, "backends", "too many backends"));
         }
+        let own_zone = self.own_zone();
         let all = config.backends.iter().enumerate();
-        all.filter_map(|(index, named)| self.backend(index as u16, named)).collect()
+        let compiled =
+            all.filter_map(|(index, named)| self.backend(index as u16, named, own_zone.as_deref()));
+        compiled.collect()
     }
 
-    fn backend(&mut self, index: u16, named: &Named<Written>) -> Option<Backend> {
+    fn backend(
+        &mut self,
+        index: u16,
+        named: &Named<Written>,
+        own_zone: Option<&str>,
+    ) -> Option<Backend> {
         let written = &named.value;
         let resource = format!("backends.{}", named.name);
         let name: Arc<str> = named.name.as_str().into();
@@ -54,7 +62,7 @@ impl Compiler<'_, '_> {
         let health = written.health.as_ref().map(probe);
         let shape = Shape {
             backend: Arc::clone(&name),
-            settings: settings(written),
+            settings: settings(written, self.zone_terms(&resource, named, own_zone)),
             sticky: self.sticky(&resource, &written.balance),
             protocol,
             proxy_protocol,

@@ -14,6 +14,7 @@ mod mirrors;
 mod own_paths;
 mod protocols;
 mod sockets;
+mod zones;
 
 /// The whole snapshot, as far as it is data.
 fn dump(snapshot: &Snapshot) -> String {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use portcullis_config::{Backend as Written, Balance, Breaker, BreakerOf, Outliers};
-use portcullis_upstream::{Algorithm, Settings, breaker, outlier};
+use portcullis_upstream::{Algorithm, Settings, breaker, outlier, zone};
 
-pub(super) fn settings(written: &Written) -> Settings {
+pub(super) fn settings(written: &Written, zone: Option<zone::Terms>) -> Settings {
     Settings {
         algorithm: match &written.balance.value {
             Balance::RoundRobin => Algorithm::RoundRobin,
@@ -16,6 +16,7 @@ pub(super) fn settings(written: &Written) -> Settings {
         },
         slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
         panic_threshold: written.panic_threshold,
+        zone,
         outliers: written.outliers.0.as_ref().map(outliers),
         breaker: terms(written, BreakerOf::Endpoint),
     }

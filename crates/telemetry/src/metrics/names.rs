@@ -121,6 +121,10 @@ metrics! {
         "Of them, those after the first of a request.";
     BackendHedges = Counter "portcullis_backend_hedges" "" ["backend"]
         "Of the retries, those sent beside a request that was slow and had not failed.";
+    BackendZoneRequests = Counter "portcullis_backend_zone_requests" "" ["backend", "zone"]
+        "Attempts in the gateway's own zone (local) and in others, where the backend prefers it.";
+    BackendZoneShare = Gauge "portcullis_backend_zone_share" "" ["backend"]
+        "What part of them is meant for the own zone; missing while zones do not count.";
     RetriesRefused = Counter "portcullis_backend_retries_refused" "" ["backend"]
         "Retries that the backend's retry_budget did not allow.";
     BackendConnects = Counter "portcullis_backend_connects" "" ["backend"]

@@ -330,6 +330,8 @@ pub struct BackendShard {
     retries: Count,
     hedges: Count,
     connects: Count,
+    local: Count,
+    other: Count,
     idle: Count,
     active: Count,
 }
@@ -345,6 +347,12 @@ impl Series<BackendShard> {
     /// One of the attempts goes beside another that has not failed.
     pub fn hedged(&self, worker: &WorkerId) {
         self.shards.of(worker).hedges.add(1);
+    }
+
+    /// One of the attempts goes to the gateway's own zone, or to another.
+    pub fn zoned(&self, worker: &WorkerId, local: bool) {
+        let shard = self.shards.of(worker);
+        if local { &shard.local } else { &shard.other }.add(1);
     }
 
     pub fn connected(&self, worker: &WorkerId) {
@@ -364,6 +372,12 @@ pub(crate) fn collect_backend(name: &str, shards: &Sharded<BackendShard>, out: &
     out.count(Metric::BackendRetries, &[name], shards.sum(|shard| &shard.retries));
     out.count(Metric::BackendHedges, &[name], shards.sum(|shard| &shard.hedges));
     out.count(Metric::BackendConnects, &[name], shards.sum(|shard| &shard.connects));
+    let (local, other) = (shards.sum(|shard| &shard.local), shards.sum(|shard| &shard.other));
+    // Most backends make nothing of zones.
+    if local + other > 0 {
+        out.count(Metric::BackendZoneRequests, &[name, "local"], local);
+        out.count(Metric::BackendZoneRequests, &[name, "other"], other);
+    }
     let mut pool = |state, count: u64| {
         out.gauge(Metric::PoolConnections, &[name, state], count as f64);
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::balancer::{Algorithm, Settings};
+use crate::balancer::{Algorithm, Member, Settings};
 use crate::endpoint::{Endpoint, Service};
 use crate::health::{HealthSettings, Outcome};
 
@@ -17,7 +17,9 @@ fn balancer(settings: Settings, numbers: &[u16]) -> Balancer {
         weight: 1,
     };
     let members = (0..numbers.len()).map(member).collect();
-    Balancer::new(settings, members).unwrap().prioritised(numbers)
+    let listed = |priority: &u16| Listed { priority: *priority, ..Listed::new("http://a") };
+    let listed: Vec<_> = numbers.iter().map(listed).collect();
+    Balancer::placed(settings, members, &listed).unwrap()
 }
 
 fn of(algorithm: Algorithm, numbers: &[u16]) -> Balancer {

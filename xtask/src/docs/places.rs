@@ -1,0 +1,109 @@
+//! Where requests go when endpoints are not all in one place.
+
+use std::sync::Arc;
+
+use portcullis_upstream::balancer::Settings;
+use portcullis_upstream::mix::Mix;
+use portcullis_upstream::zone::Terms;
+use portcullis_upstream::{Ask, Balancer, Endpoint, Listed, Member, Tried};
+
+use super::balancing::check;
+use super::plot::{BLUE, GREY, Line, ORANGE, Panel, Plot};
+use super::simulation::{Course, WINDOW, at};
+
+/// Endpoints of each zone.
+const EACH: usize = 4;
+/// Requests a second to the gateways of each zone.
+const RATE: f64 = 400.0;
+
+fn endpoints() -> Vec<Listed> {
+    let zone = |index| if index < EACH { "a" } else { "b" };
+    let listed = |index| Listed {
+        zone: Some(zone(index).into()),
+        ..Listed::new(&format!("http://endpoint-{index}"))
+    };
+    (0..2 * EACH).map(listed).collect()
+}
+
+/// A gateway of a zone, over endpoints that others have too.
+fn gateway(own: &str, listed: &[Listed], endpoints: &[Arc<Endpoint>]) -> anyhow::Result<Balancer> {
+    let zone = Some(Terms { own: own.into(), load: None, load_max: 140 });
+    let member = |endpoint: &Arc<Endpoint>| Member { endpoint: Arc::clone(endpoint), weight: 1 };
+    let members = endpoints.iter().map(member).collect();
+    let settings = Settings { zone, ..Settings::default() };
+    Balancer::placed(settings, members, listed).map_err(Into::into)
+}
+
+/// When each endpoint of the zone `a` is down, in seconds.
+const DOWN: [(f64, f64); EACH] = [(10.0, 50.0), (18.0, 50.0), (26.0, 50.0), (34.0, 42.0)];
+
+pub(super) fn zones() -> anyhow::Result<Plot> {
+    let listed = endpoints();
+    let endpoints: Vec<_> =
+        (0..).zip(&listed).map(|(seed, one)| Arc::new(Endpoint::new(&one.url, seed))).collect();
+    let gateways = [gateway("a", &listed, &endpoints)?, gateway("b", &listed, &endpoints)?];
+    let mut mix = Mix::new(17);
+    let mut stays: [Course; 2] = Default::default();
+    // Of those that are well, on average: in the zone `a`, in `b`, and if zones did not count.
+    let mut given: [Course; 3] = Default::default();
+    for window in 0..120 {
+        let begin = f64::from(window) * WINDOW;
+        let is_down =
+            |index: usize| DOWN.get(index).is_some_and(|(from, to)| (*from..*to).contains(&begin));
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            check(endpoint, !is_down(index), at(begin));
+        }
+        let mut counts = [0.0; 2 * EACH];
+        let requests = (RATE * WINDOW) as u32;
+        for (gateway, stays) in gateways.iter().zip(&mut stays) {
+            let mut own = 0.0;
+            for request in 0..requests {
+                let now = at(begin + f64::from(request) / RATE);
+                let ask = Ask { now, random: mix.next(), ..Ask::default() };
+                let Some(index) = gateway.pick(ask, &Tried::NONE) else { continue };
+                counts[index.get()] += 1.0 / WINDOW;
+                own += f64::from(u8::from(gateway.is_in_own_zone(index) == Some(true)));
+            }
+            stays.push((begin + WINDOW / 2.0, own * 100.0 / f64::from(requests)));
+        }
+        let well = |zone: std::ops::Range<usize>| zone.filter(|index| !is_down(*index)).count();
+        let mean = |sum: f64, count: usize| if count == 0 { 0.0 } else { sum / count as f64 };
+        let (a, b): (f64, f64) = (counts[..EACH].iter().sum(), counts[EACH..].iter().sum());
+        let middle = begin + WINDOW / 2.0;
+        given[0].push((middle, mean(a, well(0..EACH))));
+        given[1].push((middle, mean(b, well(EACH..2 * EACH))));
+        given[2].push((middle, mean(a + b, well(0..2 * EACH))));
+    }
+    let [of_a, of_b] = stays;
+    let [in_a, in_b, even] = given;
+    Ok(Plot {
+        title: "prefer_zone",
+        about: "Two zones with four endpoints and as many requests each. Those of zone a go down \
+                one after the other.",
+        spans: vec![
+            (10.0, 18.0, "1 down"),
+            (18.0, 26.0, "2"),
+            (26.0, 34.0, "3"),
+            (34.0, 42.0, "all of a"),
+            (42.0, 50.0, "3"),
+        ],
+        seconds: 60.0,
+        panels: vec![
+            Panel {
+                label: "requests that stay in their zone, %",
+                lines: vec![
+                    Line::new("gateways in a", ORANGE, of_a),
+                    Line::new("gateways in b", BLUE, of_b),
+                ],
+            },
+            Panel {
+                label: "requests a second to one that is well",
+                lines: vec![
+                    Line::new("if zones did not count", GREY, even).dashed(),
+                    Line::new("in a", ORANGE, in_a),
+                    Line::new("in b", BLUE, in_b),
+                ],
+            },
+        ],
+    })
+}
