@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::balance::Balance;
 use crate::bulkhead::Concurrency;
 use crate::discover::Discover;
+use crate::forms::OneOrMany;
 use crate::gateway::PreferZone;
 use crate::health::Health;
 use crate::text::{EndpointUrl, HostHeader, HostName, Reason, Reference};
@@ -432,6 +433,13 @@ pub struct BackendTls {
     /// The name to ask for and to verify. Default: the host of the endpoint's URL.
     #[serde(default)]
     pub server_name: Option<Spanned<HostName>>,
+    /// Who the endpoints are, by a name in their certificate; one of a list will do: a SPIFFE ID
+    /// (`spiffe://example.org/ns/*/sa/orders`, where `*` is one segment and `**` at the end all
+    /// that follow), another URI, or a DNS name. It is verified in place of the name that was
+    /// asked for, so that an address or a name that has come to belong to another service of the
+    /// same authority gets nothing. Default: the name alone.
+    #[serde(default)]
+    pub identity: Option<OneOrMany<Spanned<String>>>,
     /// Why the backend's certificate is not verified. Without this it is verified; there is no
     /// `verify: false`, so that the reason is always there to read.
     #[serde(default)]

@@ -19,12 +19,26 @@ pub struct Health {
     pub connect: bool,
     /// What the beginning of the answer has to contain.
     pub contains: Option<String>,
+    /// What every answer has to have.
+    pub expect_header: Option<ExpectHeader>,
     pub interval: PositiveDuration,
     pub timeout: PositiveDuration,
     pub statuses: Vec<Statuses>,
     pub host: Option<HostName>,
     pub down_after: u32,
     pub up_after: u32,
+}
+
+/// A field by which a service says who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectHeader {
+    /// Its name.
+    #[schemars(length(min = 1, max = 256))]
+    pub name: String,
+    /// Its whole value, letter by letter.
+    #[schemars(length(min = 1, max = 1024))]
+    pub value: String,
 }
 
 /// An active health check of each endpoint: a path for `GET`, `grpc`, `connect`, or a map that says
@@ -47,6 +61,12 @@ struct LongHealth {
     #[serde(default)]
     #[schemars(length(min = 1, max = 1024))]
     contains: Option<String>,
+    /// With `path` or `grpc`: a header field that every answer to a check must have, by which the
+    /// service says who it is, such as `{ name: X-Service, value: orders }`. Whoever answers
+    /// without it is another service that has come by the address: it gets nothing at once, not
+    /// even when all others are down, before `up_after` answers with it. Default: none.
+    #[serde(default)]
+    expect_header: Option<ExpectHeader>,
     /// Time between checks of an endpoint, each 15 % more or less. While its state is changing it
     /// is asked every half second, or at this interval where that is shorter. Default: `5s`.
     #[serde(default = "health_interval")]
@@ -94,6 +114,7 @@ impl From<LongHealth> for Health {
             grpc: long.grpc,
             connect: long.connect,
             contains: long.contains,
+            expect_header: long.expect_header,
             interval: long.interval,
             timeout: long.timeout,
             statuses: long.status.0,
@@ -116,6 +137,7 @@ impl FromStr for Health {
             grpc: (text == "grpc").then(String::new),
             connect: text == "connect",
             contains: None,
+            expect_header: None,
             interval: health_interval(),
             timeout: health_timeout(),
             statuses: health_status().0,

@@ -44,7 +44,7 @@ pub use deadline::DeadlineHeader;
 pub use discover::{Discover, NameServer, endpoints};
 pub use forms::OneOrMany;
 pub use gateway::{Gateway, GatewayZone, PreferZone, ZONE_BYTES_MAX};
-pub use health::Health;
+pub use health::{ExpectHeader, Health};
 pub use hours::{Days, Hours, Times, Zone};
 pub use inline_test::{Caller, Expect, InlineTest, TestCertificate, TestRequest};
 pub use listener::{

@@ -32,6 +32,7 @@ fn row(backend: &Backend, now: Duration) -> Value {
                 Health::Unknown => "unknown",
                 Health::Up => "up",
                 Health::Down => "down",
+                Health::Foreign => "foreign",
             },
             "aside": endpoint.is_aside(now),
             "in_flight": endpoint.in_flight(),

@@ -110,7 +110,10 @@ impl portcullis_admin::View for View {
             for member in set.balancer.members() {
                 let endpoint = &member.endpoint;
                 let labels = [name, endpoint.url()];
-                let up = f64::from(u8::from(endpoint.health() != Health::Down));
+                let up = match endpoint.health() {
+                    Health::Unknown | Health::Up => 1.0,
+                    Health::Down | Health::Foreign => 0.0,
+                };
                 exposition.gauge(Metric::EndpointUp, &labels, up);
                 let aside = f64::from(u8::from(endpoint.is_aside(now)));
                 exposition.gauge(Metric::EndpointAside, &labels, aside);

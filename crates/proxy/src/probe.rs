@@ -11,12 +11,12 @@ use http::{Method, StatusCode};
 use portcullis_core::{BodyLength, Fields, RequestHead, ResponseHead, grpc};
 use portcullis_http1::{HeadLimits, RequestWire, request_framing};
 use portcullis_snapshot::{
-    Backend, Chosen, EndpointAddress, HealthProbe, HealthQuestion, HostHeader,
+    Backend, Chosen, EndpointAddress, ExpectedField, HealthProbe, HealthQuestion, HostHeader,
 };
 use portcullis_telemetry::metrics::Bound;
 use portcullis_upstream::{Endpoint, Outcome};
 
-use crate::backend::{Begin, HeadKind, Leg};
+use crate::backend::{Begin, HeadFailure, HeadKind, Leg};
 use crate::deadline::Wait;
 use crate::dial;
 use crate::grpc_health;
@@ -63,22 +63,58 @@ async fn check(
     let mut ask = std::pin::pin!(ask(&worker, &backend, probe, to));
     let answer = poll_fn(|cx| match deadline.check(cx) {
         Ok(()) => ask.as_mut().poll(cx),
-        Err(_) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+        Err(_) => Poll::Ready(Err(Unwell::Ill(io::ErrorKind::TimedOut.into()))),
     })
     .await;
-    if answer.as_ref().is_err_and(is_exhausted) {
+    if let Err(Unwell::Ill(error)) = &answer
+        && is_exhausted(error)
+    {
         // It is the gateway that has none left, which says nothing about the endpoint.
         worker.metrics.bound(Bound::Descriptors);
         return;
     }
     let outcome = match &answer {
         Ok(()) => Outcome::Pass,
-        Err(_) => Outcome::Fail,
+        Err(Unwell::Ill(_)) => Outcome::Fail,
+        Err(Unwell::Foreign(_)) => Outcome::Foreign,
     };
-    let reason = answer.err().map(|error| error.to_string());
+    let reason = answer.err().map(|unwell| match unwell {
+        Unwell::Ill(error) => error.to_string(),
+        Unwell::Foreign(why) => why,
+    });
     let now = worker.shared.world.clock().mono();
     if let Some(transition) = endpoint.check_ended(&probe.settings, outcome, now) {
         tracing::info!(backend = &*backend.name, endpoint = endpoint.url(), ?transition, reason);
+    }
+}
+
+/// Why an endpoint gets no requests.
+enum Unwell {
+    Ill(io::Error),
+    /// It is another service.
+    Foreign(String),
+}
+
+impl From<io::Error> for Unwell {
+    fn from(error: io::Error) -> Self {
+        Self::Ill(error)
+    }
+}
+
+/// Whether who answers is who should. Every answer says so, also one that tells of a failure.
+fn recognise(probe: &HealthProbe, response: &ResponseHead) -> Result<(), Unwell> {
+    let Some(ExpectedField { name, value }) = &probe.header else { return Ok(()) };
+    match response.fields.get(name) {
+        Some(found) if found == &**value => Ok(()),
+        found => {
+            let name = name.escape_ascii();
+            Err(Unwell::Foreign(match found {
+                Some(found) => {
+                    format!("another service answers: {name} is {}", found.escape_ascii())
+                }
+                None => format!("another service answers: there is no {name}"),
+            }))
+        }
     }
 }
 
@@ -88,23 +124,31 @@ async fn ask(
     backend: &Backend,
     probe: &HealthProbe,
     to: Chosen<'_>,
-) -> io::Result<()> {
+) -> Result<(), Unwell> {
     let mut leg = dial::fresh(worker, backend, to).await?;
+    // What speaks no HTTP is none of the service's either.
+    let garbled = |error: io::Error| match (error.kind(), &probe.header) {
+        (io::ErrorKind::InvalidData, Some(_)) => {
+            Unwell::Foreign(format!("something else answers: {error}"))
+        }
+        _ => Unwell::Ill(error),
+    };
     match &probe.question {
         HealthQuestion::Connect => Ok(()),
         HealthQuestion::Http { path, host, statuses, contains } => {
             let mut head = head(backend, to, host.as_ref(), path);
             head.method = Method::GET;
-            let response = exchange(worker, &mut leg, &head, &[]).await?;
+            let response = exchange(worker, &mut leg, &head, &[]).await.map_err(garbled)?;
+            recognise(probe, &response)?;
             let status = response.status.as_u16();
             if !statuses.iter().any(|(first, last)| (*first..=*last).contains(&status)) {
-                return Err(io::Error::other(format!("status {status}")));
+                return Err(io::Error::other(format!("status {status}")).into());
             }
             let Some(wanted) = contains else { return Ok(()) };
             let body = body(worker, &mut leg).await?;
             match body.windows(wanted.len()).any(|window| window == &**wanted) {
                 true => Ok(()),
-                false => Err(io::Error::other("the answer does not contain what it should")),
+                false => Err(io::Error::other("the answer does not contain what it should").into()),
             }
         }
         HealthQuestion::Grpc { service } => {
@@ -113,14 +157,17 @@ async fn ask(
             head.fields.append(b"content-type", grpc::CONTENT_TYPE);
             let question = grpc_health::question(service);
             head.body = BodyLength::of(question.len() as u64);
-            let response = exchange(worker, &mut leg, &head, &question).await?;
+            let response = exchange(worker, &mut leg, &head, &question).await.map_err(garbled)?;
+            recognise(probe, &response)?;
             if response.status != StatusCode::OK {
-                return Err(io::Error::other(format!("status {}", response.status.as_u16())));
+                let status = response.status.as_u16();
+                return Err(io::Error::other(format!("status {status}")).into());
             }
             let body = body(worker, &mut leg).await?;
             let told = |fields: &Fields| fields.get(b"grpc-status").map(<[u8]>::to_vec);
             let status = leg.trailers().and_then(told).or_else(|| told(&response.fields));
-            grpc_health::answer(status.as_deref(), &body).map_err(io::Error::other)
+            grpc_health::answer(status.as_deref(), &body).map_err(io::Error::other)?;
+            Ok(())
         }
     }
 }
@@ -157,7 +204,10 @@ async fn exchange(
     loop {
         let kind =
             poll_fn(|cx| leg.poll_head(cx, &worker.buffers, &limits, &head.method, &mut response));
-        let kind = kind.await.map_err(|failure| io::Error::other(format!("{failure:?}")))?;
+        let kind = kind.await.map_err(|failure| match failure {
+            HeadFailure::Malformed(why) => io::Error::new(io::ErrorKind::InvalidData, why),
+            failure => io::Error::other(format!("{failure:?}")),
+        })?;
         if matches!(kind, HeadKind::Final { .. }) {
             return Ok(response);
         }

@@ -174,12 +174,21 @@ pub struct BackendBreaker {
 #[derive(Clone, Debug)]
 pub struct HealthProbe {
     pub question: HealthQuestion,
+    /// What every answer has to have; whoever answers without it is another service.
+    pub header: Option<ExpectedField>,
     /// A failure when there is no answer by then.
     pub timeout: Duration,
     pub settings: HealthSettings,
 }
 
 /// What an endpoint is asked to find out whether it is well.
+/// A header field, by its name and its whole value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExpectedField {
+    pub name: Box<[u8]>,
+    pub value: Box<[u8]>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HealthQuestion {
     /// `GET`.

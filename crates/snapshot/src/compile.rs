@@ -18,6 +18,7 @@ mod client_certificates;
 mod credentials;
 mod discovery;
 mod faults;
+mod identity;
 mod lint;
 mod listeners;
 mod matches;

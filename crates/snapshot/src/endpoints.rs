@@ -176,6 +176,12 @@ impl Shape {
             false => format!("{bracketed}:{}", url.port),
         };
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        let server_name = match url.https {
+            true => Some(ServerName::try_from(name).map_err(|_| {
+                unfit(&url, "TLS cannot ask for this name; say another by `tls: {server_name}`")
+            })?),
+            false => None,
+        };
         Ok(EndpointAddress {
             url: url.to_string().into(),
             https: url.https,
@@ -184,7 +190,7 @@ impl Shape {
             port: url.port,
             socket: url.socket.as_deref().map(Into::into),
             authority: authority.into(),
-            server_name: ServerName::try_from(name).ok().filter(|_| url.https),
+            server_name,
         })
     }
 }

@@ -11,6 +11,7 @@ pub mod describe;
 pub mod discovery;
 pub mod endpoints;
 pub mod explain;
+mod identity;
 pub mod inline_tests;
 pub mod listener;
 pub mod mirror;
@@ -27,8 +28,8 @@ pub mod unverified;
 mod version;
 
 pub use backend::{
-    Backend, BackendBreaker, BackendTls, EndpointAddress, HealthProbe, HealthQuestion, HostHeader,
-    Protocol, ProxyVersion,
+    Backend, BackendBreaker, BackendTls, EndpointAddress, ExpectedField, HealthProbe,
+    HealthQuestion, HostHeader, Protocol, ProxyVersion,
 };
 pub use client_certificates::ClientCertificates;
 pub use compile::{CompileContext, RECONCILE, compile, compile_with_patterns, listed};

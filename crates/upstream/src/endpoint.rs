@@ -32,6 +32,8 @@ mod flag {
     pub(super) const EJECTED: u8 = 1 << 3;
     /// Its breaker is not closed.
     pub(super) const BROKEN: u8 = 1 << 4;
+    /// Another service answers there.
+    pub(super) const FOREIGN: u8 = 1 << 5;
 }
 
 /// The shared state of one endpoint. It lives as long as any snapshot names it (see
@@ -70,7 +72,7 @@ pub(crate) enum Rank {
     Down,
     /// Its breaker lets nothing through: from here on it is not given whatever happens.
     Broken,
-    /// The operator has taken it out of service.
+    /// The operator has taken it out of service, or another service answers there.
     Out,
 }
 
@@ -169,10 +171,11 @@ impl Endpoint {
         self.proven.store(true, Relaxed);
     }
 
-    /// Whether it has ever been there: a connection was made, or a check passed.
+    /// Whether it has ever been there: a connection was made, or a check passed. Never of one that
+    /// is another service.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.proven.load(Relaxed)
+        self.proven.load(Relaxed) && self.flags.load(Relaxed) & flag::FOREIGN == 0
     }
 
     /// Whether a failed connection keeps requests away at the moment.
@@ -302,7 +305,13 @@ impl Endpoint {
     pub fn adopt_health(&self, settings: Option<&HealthSettings>, now: Duration) {
         let mut check = self.check();
         check.adopt(settings, now);
-        self.set_flag(flag::DOWN, check.health() == Health::Down);
+        self.heed(check.health());
+    }
+
+    /// What its checks say, for who chooses.
+    fn heed(&self, health: Health) {
+        self.set_flag(flag::DOWN, health == Health::Down);
+        self.set_flag(flag::FOREIGN, health == Health::Foreign);
     }
 
     #[must_use]
@@ -337,7 +346,7 @@ impl Endpoint {
         if outcome == Outcome::Pass {
             self.proven.store(true, Relaxed);
         }
-        self.set_flag(flag::DOWN, check.health() == Health::Down);
+        self.heed(check.health());
         if transition.is_some() {
             self.transitions.fetch_add(1, Relaxed);
         }
@@ -349,7 +358,7 @@ impl Endpoint {
 
     pub(crate) fn rank(&self, now: Duration) -> Rank {
         let flags = self.flags.load(Relaxed);
-        if flags & flag::SERVICE != 0 {
+        if flags & (flag::SERVICE | flag::FOREIGN) != 0 {
             Rank::Out
         } else if flags & flag::BROKEN != 0 && !self.breaker.is_passable(now) {
             Rank::Broken
@@ -466,6 +475,24 @@ mod tests {
         assert!(endpoint.start(late).is_none());
         assert_eq!(endpoint.rank(NOW + terms.open), Rank::Good);
         assert!(endpoint.start(NOW + terms.open).is_some());
+    }
+
+    #[test]
+    fn another_service_is_out_and_proves_nothing_however_often_it_is_connected_to() {
+        let endpoint = Endpoint::new("http://a", 0);
+        let settings = HealthSettings::new(1);
+        endpoint.adopt_health(Some(&settings), NOW);
+        endpoint.connected();
+        assert!(endpoint.is_proven());
+        let turned = endpoint.check_ended(&settings, Outcome::Foreign, NOW);
+        assert_eq!(turned, Some(Transition::TurnedForeign));
+        endpoint.connected();
+        assert_eq!((endpoint.rank(NOW), endpoint.is_proven()), (Rank::Out, false));
+        endpoint.check_ended(&settings, Outcome::Fail, NOW);
+        assert_eq!(endpoint.rank(NOW), Rank::Out);
+        // Another question, or none, is another judgement.
+        endpoint.adopt_health(Some(&HealthSettings::new(2)), NOW);
+        assert_eq!((endpoint.rank(NOW), endpoint.is_proven()), (Rank::Good, true));
     }
 
     #[test]

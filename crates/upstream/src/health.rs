@@ -42,6 +42,8 @@ impl HealthSettings {
 pub enum Outcome {
     Pass,
     Fail,
+    /// Another service answers there.
+    Foreign,
 }
 
 /// What is known of an endpoint.
@@ -52,6 +54,9 @@ pub enum Health {
     Unknown,
     Up,
     Down,
+    /// Its address belongs to another service: nothing is sent there, whatever becomes of the
+    /// others.
+    Foreign,
 }
 
 /// A change of state worth a log line.
@@ -59,6 +64,7 @@ pub enum Health {
 pub enum Transition {
     WentUp,
     WentDown,
+    TurnedForeign,
 }
 
 /// The machine behind one endpoint. Settings come with each call, because a reload may change them
@@ -126,11 +132,15 @@ impl Check {
         outcome: Outcome,
         now: Duration,
     ) -> Option<Transition> {
+        let before = self.health;
         let (target, needed) = match outcome {
             Outcome::Pass => (Health::Up, settings.up_after.max(1)),
+            // That nobody answers says nothing of who would.
+            Outcome::Fail if before == Health::Foreign => (Health::Foreign, 1),
             Outcome::Fail => (Health::Down, settings.down_after.max(1)),
+            // Each request more would tell a stranger something.
+            Outcome::Foreign => (Health::Foreign, 1),
         };
-        let before = self.health;
         if before == target {
             self.streak = 0;
         } else {
@@ -145,7 +155,10 @@ impl Check {
         let interval = if self.streak > 0 { settings.interval_edge } else { settings.interval };
         self.due = Some(now + self.jittered(interval));
         match (before, self.health) {
-            (Health::Down, Health::Up) => Some(Transition::WentUp),
+            (Health::Down | Health::Foreign, Health::Up) => Some(Transition::WentUp),
+            (Health::Unknown | Health::Up | Health::Down, Health::Foreign) => {
+                Some(Transition::TurnedForeign)
+            }
             (Health::Unknown | Health::Up, Health::Down) => Some(Transition::WentDown),
             _ => None,
         }
@@ -172,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// Plays results (`+` pass, `-` fail), each as soon as its check is due. For each: the state
+    /// Plays results (`+` pass, `-` fail, `?` somebody else), each as soon as its check is due. For each: the state
     /// after it, and whether the next check comes at the edge's pace.
     #[track_caller]
     fn check(results: &str, expected: &Expect) {
@@ -183,7 +196,11 @@ mod tests {
         for result in results.chars() {
             let now = check.due().unwrap();
             check.begin(&settings, now);
-            let outcome = if result == '+' { Outcome::Pass } else { Outcome::Fail };
+            let outcome = match result {
+                '+' => Outcome::Pass,
+                '-' => Outcome::Fail,
+                _ => Outcome::Foreign,
+            };
             let transition = check.record(&settings, outcome, now);
             let soon = check.due().unwrap() - now < Duration::from_secs(1);
             let pace = if soon { " edge" } else { "" };
@@ -219,6 +236,42 @@ mod tests {
                 - Down WentDown
                 + Down edge
                 + Up WentUp
+            "#]],
+        );
+    }
+
+    #[test]
+    fn somebody_else_is_left_at_once_and_proved_wrong_by_passes_alone() {
+        check(
+            "+?-+-++-?++",
+            &expect![[r#"
+                + Up
+                ? Foreign TurnedForeign
+                - Foreign
+                + Foreign edge
+                - Foreign
+                + Foreign edge
+                + Up WentUp
+                - Up edge
+                ? Foreign TurnedForeign
+                + Foreign edge
+                + Up WentUp
+            "#]],
+        );
+        check(
+            "?--+",
+            &expect![[r#"
+                ? Foreign TurnedForeign
+                - Foreign
+                - Foreign
+                + Foreign edge
+            "#]],
+        );
+        check(
+            "-?",
+            &expect![[r#"
+                - Down WentDown
+                ? Foreign TurnedForeign
             "#]],
         );
     }

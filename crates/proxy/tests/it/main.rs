@@ -23,6 +23,7 @@ mod h2spec;
 mod health;
 mod hedging;
 mod http1;
+mod identity;
 mod lifecycle;
 mod limits;
 mod messages;

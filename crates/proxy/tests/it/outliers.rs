@@ -103,6 +103,51 @@ async fn one_that_resets_is_left_out_and_never_the_last() {
     assert_eq!(ejected(&gateway), [true, false]);
 }
 
+/// What is seen from here counts whatever it is: no connection, and no answer in time.
+#[tokio::test]
+async fn one_that_hangs_or_is_gone_is_left_out() {
+    let hanging = Backend::start(|mut conversation| async move {
+        conversation.request().await;
+        conversation.until_closed().await;
+    })
+    .await;
+    let (well, _) = told().await;
+    let config = text(&[&hanging, &well], "health: connect");
+    let gateway = Setup::new(&config.replace("to: backend", "to: backend, timeout: 1s")).start();
+    let mut late = 0;
+    while late < 5 {
+        let asked = hanging.requests().len();
+        let mut client = Client::connect(&gateway, Protocol::H1).await;
+        let answer = tokio::spawn(async move { client.send(Request::get("/")).await.unwrap() });
+        until("an answer, or a request that hangs", || {
+            answer.is_finished() || hanging.requests().len() > asked
+        })
+        .await;
+        if hanging.requests().len() > asked {
+            gateway.advance(Duration::from_millis(1_100)).await;
+            late += 1;
+        }
+        let expected = if hanging.requests().len() > asked { 504 } else { 200 };
+        assert_eq!(answer.await.unwrap().status, expected);
+    }
+    judged(&gateway, &[true, false]).await;
+    drop(gateway);
+
+    let gone = Backend::always("").await;
+    let config = text(&[&gone, &well], "panic_threshold: 50");
+    drop(gone);
+    let gateway = Setup::new(&config).start();
+    // Set aside for longer and longer, it is tried by one request each time.
+    for _ in 0..100 {
+        gateway.advance(Duration::from_secs(1)).await;
+        assert_eq!(statuses(&gateway, 2).await, [200; 2]);
+        if ejected(&gateway) == [true, false] {
+            return;
+        }
+    }
+    panic!("failures to connect count for nothing");
+}
+
 #[tokio::test]
 async fn what_all_of_them_answer_is_held_against_none() {
     let ((one, first), (two, second)) = (told().await, told().await);

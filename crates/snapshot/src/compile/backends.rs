@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use portcullis_config::{
     Backend as Written, BackendTls as WrittenTls, Balance, Concurrency, Endpoint, EndpointUrl,
-    Health, Named,
+    ExpectHeader, Health, Named,
 };
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
+use portcullis_core::head::is_token;
 use portcullis_upstream::budget::Terms;
 use portcullis_upstream::{HealthSettings, Listed, ListedState};
 
 use super::watching::{self, settings};
 use super::{Compiler, discovery, tls};
 use crate::backend::{
-    Backend, BackendBreaker, BackendTls, HashKey, HealthProbe, HealthQuestion, HostHeader,
-    Protocol, ProxyVersion,
+    Backend, BackendBreaker, BackendTls, ExpectedField, HashKey, HealthProbe, HealthQuestion,
+    HostHeader, Protocol, ProxyVersion,
 };
 use crate::endpoints::{Endpoints, Shape};
 use crate::sticky::Sticky;
@@ -176,6 +177,17 @@ impl Compiler<'_, '_> {
             let finding = Finding::error("health", named.span, &*resource, message);
             self.push(finding.help(help));
         };
+        if let Some(ExpectHeader { name, value }) = &health.expect_header {
+            let fits = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+            if !is_token(name.as_bytes()) || value.trim() != value || !value.bytes().all(fits) {
+                let help = "`name` is that of a header field, `value` printable ASCII";
+                error("no answer could have this `expect_header`", help);
+            }
+            if health.connect {
+                let help = "write `path` or `grpc`, or remove `expect_header`";
+                error("a connection alone has no header", help);
+            }
+        }
         let asked = [health.path.is_some(), health.grpc.is_some(), health.connect];
         if asked.iter().filter(|asked| **asked).count() != 1 {
             error("a check asks one thing", "write `path`, `grpc` or `connect: true`");
@@ -238,7 +250,7 @@ impl Compiler<'_, '_> {
             Some(ca) => self.authorities(&resource, ca)?,
             None => Arc::clone(&self.with.roots),
         };
-        let identity = match (&settings.cert, &settings.key) {
+        let own = match (&settings.cert, &settings.key) {
             (Some(cert), Some(key)) => {
                 Some(self.pair(&named.name, &resource, cert, key).map(|(key, _)| key)?)
             }
@@ -262,13 +274,25 @@ impl Compiler<'_, '_> {
         let trusted: Vec<_> =
             roots.roots.iter().map(|root| root.subject_public_key_info.as_ref().to_vec()).collect();
         let chain: Option<Vec<_>> =
-            identity.as_ref().map(|key| key.cert.iter().map(|c| c.as_ref().to_vec()).collect());
-        let key = (trusted, chain, unverified.is_some());
+            own.as_ref().map(|key| key.cert.iter().map(|c| c.as_ref().to_vec()).collect());
+        let said: Vec<String> = settings
+            .identity
+            .iter()
+            .flat_map(|all| all.iter())
+            .map(|one| one.value.clone())
+            .collect();
+        let names = self.identity(&resource, settings)?;
+        let trust = match unverified {
+            Some(_) => tls::Trust::Anybody,
+            None => tls::Trust::Named(names),
+        };
+        let key = (trusted, chain, unverified.is_some(), said);
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let config = self.with.carry.keep("backend-tls", &named.name, &key, || {
-            tls::client(roots, unverified.is_some(), identity)
-        });
+        let config = self
+            .with
+            .carry
+            .keep("backend-tls", &named.name, &key, || tls::client(roots, trust, own));
         let Some(config) = &*config else {
             self.push(Finding::error("tls", named.span, resource, "TLS cannot be set up here"));
             return None;
@@ -357,9 +381,15 @@ fn probe(written: &Health) -> HealthProbe {
     };
     // Old results say nothing about a new question.
     let mut hasher = DefaultHasher::new();
-    question.hash(&mut hasher);
+    let expect = written.expect_header.as_ref();
+    let header = expect.map(|one| ExpectedField {
+        name: one.name.as_bytes().into(),
+        value: one.value.as_bytes().into(),
+    });
+    (&question, &header).hash(&mut hasher);
     HealthProbe {
         question,
+        header,
         timeout: written.timeout.0,
         settings: HealthSettings {
             interval: written.interval.0,

@@ -44,7 +44,8 @@ impl Compiler<'_, '_> {
             let help = "`ttl_min` is at most `ttl_max`, and that is at most 5m";
             error(*span, "no answer could hold for so long", help);
         }
-        let verified = written.tls.as_ref().and_then(|tls| tls.value.server_name.as_ref());
+        let tls = written.tls.as_ref().map(|tls| &tls.value);
+        let verified = tls.filter(|tls| tls.server_name.is_some() || tls.identity.is_some());
         let place = match (&discover.dns, &discover.srv, &discover.file) {
             (Some(url), None, None) => {
                 if !is_name(&url.value) {
@@ -61,7 +62,7 @@ impl Compiler<'_, '_> {
                     error(
                         url.span,
                         "who answers for a name server would say which certificate is right",
-                        "say `tls: { server_name: NAME }`",
+                        "say `tls: { server_name: NAME }`, or `identity`",
                     );
                 }
                 Some(Place::Srv { scheme: scheme(url), name: url.host.clone() })

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use portcullis_config::{ListenerTls as WrittenTls, Reference};
+use portcullis_core::certificate::CertificateName;
 use portcullis_core::decode::Spanned;
 use portcullis_core::finding::Finding;
 use portcullis_core::registry::Site;
@@ -21,6 +22,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Compiler;
 use crate::backend::Protocol;
+use crate::identity::Identified;
 use crate::listener::ListenerTls;
 use crate::snapshot::CertificateFacts;
 use crate::tls::Certificates;
@@ -203,19 +205,32 @@ pub(super) fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
     offered.iter().map(|name| name.to_vec()).collect()
 }
 
+/// Which backends are taken for right.
+pub(super) enum Trust {
+    /// With a certificate for one of these, or where there are none for the name asked for.
+    Named(Vec<CertificateName>),
+    Anybody,
+}
+
 /// The client side, towards a backend. It offers nothing by ALPN yet.
 pub(super) fn client(
     roots: Arc<RootCertStore>,
-    unverified: bool,
-    identity: Option<Arc<CertifiedKey>>,
+    trust: Trust,
+    own: Option<Arc<CertifiedKey>>,
 ) -> Option<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider());
     let builder = builder.with_protocol_versions(&VERSIONS).ok()?;
-    let builder = match unverified {
-        true => builder.dangerous().with_custom_certificate_verifier(Anybody::new(provider())),
-        false => builder.with_root_certificates(roots),
+    let builder = match trust {
+        Trust::Anybody => {
+            builder.dangerous().with_custom_certificate_verifier(Anybody::new(provider()))
+        }
+        Trust::Named(names) if !names.is_empty() => {
+            let identified = Identified { roots, names, provider: provider() };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(identified))
+        }
+        Trust::Named(_) => builder.with_root_certificates(roots),
     };
-    Some(match identity {
+    Some(match own {
         Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         None => builder.with_no_client_auth(),
     })

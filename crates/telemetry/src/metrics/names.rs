@@ -144,7 +144,7 @@ metrics! {
     BulkheadRefused = Counter "portcullis_bulkhead_refused" "" ["kind", "name", "reason"]
         "Requests refused because pending_max waited (full), or after pending_timeout (late).";
     EndpointUp = Gauge "portcullis_endpoint_up" "" ["backend", "endpoint"]
-        "1 while the endpoint is used, 0 while its checks say that it is down.";
+        "1 while the endpoint is used, 0 while its checks say that it is down or another service.";
     EndpointAside = Gauge "portcullis_endpoint_aside" "" ["backend", "endpoint"]
         "1 while a failed connection keeps requests away.";
     EndpointInFlight = Gauge "portcullis_endpoint_in_flight" "" ["backend", "endpoint"]

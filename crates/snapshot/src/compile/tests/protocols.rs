@@ -1,9 +1,12 @@
 //! What is spoken to backends and what connections may become.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use expect_test::{Expect, expect};
+use portcullis_config::RetryOn;
 use portcullis_core::carry::Carry;
+use portcullis_upstream::{HealthSettings, outlier};
 use rcgen::{CertificateParams, KeyPair};
 
 use crate::backend::ProxyVersion;
@@ -249,4 +252,117 @@ tests:
         POST x/shop.v1.Orders/**
         POST */shop.v1.Orders/Get [header x-tenant: a]"#]]
     .assert_eq(&matches.join("\n"));
+}
+
+/// What is wrong with who a backend's endpoints are to be.
+#[test]
+fn an_identity_that_nobody_could_have_is_an_error() {
+    let check = |backend: &str, expected: &Expect| {
+        check(&format!("{{ endpoints: [\"https://a\"], {backend} }}"), expected);
+    };
+    check(
+        r#"tls: { ca: "file:ca", identity: ["spiffe://a.org/x", "spiffe://A.org/x", "a b", "::1"] }"#,
+        &expect![[r#"
+            error[identity]: no certificate could have this name
+             --> gw.yaml:5:87
+              |
+            5 |   b: { endpoints: ["https://a"], tls: { ca: "file:ca", identity: ["spiffe://a.org/x", "spiffe://A.org/x", "a b", "::1"] } }
+              |                                                                                       ^^^^^^^^^^^^^^^^^^ in backends.b.tls.identity
+              |
+              = help: write `spiffe://TRUST-DOMAIN/PATH`, where `*` is one whole segment
+
+            error[identity]: no certificate could have this name
+             --> gw.yaml:5:107
+              |
+            5 |   b: { endpoints: ["https://a"], tls: { ca: "file:ca", identity: ["spiffe://a.org/x", "spiffe://A.org/x", "a b", "::1"] } }
+              |                                                                                                           ^^^^^ in backends.b.tls.identity
+              |
+              = help: write a DNS name, or `*.` and a name: `*` is one whole label
+
+            error[identity]: no certificate could have this name
+             --> gw.yaml:5:114
+              |
+            5 |   b: { endpoints: ["https://a"], tls: { ca: "file:ca", identity: ["spiffe://a.org/x", "spiffe://A.org/x", "a b", "::1"] } }
+              |                                                                                                                  ^^^^^ in backends.b.tls.identity
+              |
+              = help: an address is nobody's name
+
+        "#]],
+    );
+    check(
+        r#"tls: { unverified: "a test", identity: orders.internal }"#,
+        &expect![[r#"
+        warning[unverified]: `b` is not verified: a test
+         --> gw.yaml:5:53
+          |
+        5 |   b: { endpoints: ["https://a"], tls: { unverified: "a test", identity: orders.internal } }
+          |                                                     ^^^^^^^^ in backends.b.tls
+
+        error[identity]: nobody's identity is verified
+         --> gw.yaml:5:73
+          |
+        5 |   b: { endpoints: ["https://a"], tls: { unverified: "a test", identity: orders.internal } }
+          |                                                                         ^^^^^^^^^^^^^^^ in backends.b.tls.identity
+          |
+          = help: remove `unverified`
+
+    "#]],
+    );
+    check(
+        r#"tls: { ca: "file:ca" }, health: { connect: true, expect_header: { name: a b, value: c } }"#,
+        &expect![[r#"
+            error[health]: no answer could have this `expect_header`
+             --> gw.yaml:5:3
+              |
+            5 |   b: { endpoints: ["https://a"], tls: { ca: "file:ca" }, health: { connect: true, expect_header: { name: a b, value: c } } }
+              |   ^ in backends.b.health
+              |
+              = help: `name` is that of a header field, `value` printable ASCII
+
+            error[health]: a connection alone has no header
+             --> gw.yaml:5:3
+              |
+            5 |   b: { endpoints: ["https://a"], tls: { ca: "file:ca" }, health: { connect: true, expect_header: { name: a b, value: c } } }
+              |   ^ in backends.b.health
+              |
+              = help: write `path` or `grpc`, or remove `expect_header`
+
+        "#]],
+    );
+}
+
+#[test]
+fn another_identity_is_another_connection() {
+    let files = files();
+    let trust = |identity: &str| {
+        let tls = format!("tls: {{ ca: \"file:ca\"{identity} }}");
+        let text = config(&format!("{{ endpoints: [\"https://a\"], {tls} }}"));
+        compiled(&text, &files).ok().backends[0].tls.as_ref().map(|tls| tls.trust)
+    };
+    let with = ", identity: spiffe://a.org/x";
+    assert_eq!(trust(with), trust(with));
+    assert_ne!(trust(with), trust(""));
+    assert_ne!(trust(with), trust(", identity: spiffe://a.org/y"));
+}
+
+/// What the documentation promises of a backend that says nothing of it.
+#[test]
+fn endpoints_are_watched_by_these_numbers_where_nothing_is_said() {
+    let text = config("{ endpoints: [\"http://a\"], health: /x }");
+    let snapshot = compiled(&text, &files()).ok();
+    let backend = &snapshot.backends[0];
+    let set = backend.endpoints.load();
+    let health = backend.health.as_ref().map(|health| {
+        let HealthSettings { interval, interval_edge, down_after, up_after, .. } = health.settings;
+        (interval, interval_edge, down_after, up_after)
+    });
+    let millis = Duration::from_millis;
+    assert_eq!(health, Some((millis(5_000), millis(500), 2, 2)));
+    let settings = set.balancer.settings();
+    assert_eq!((settings.slow_start, settings.panic_threshold), (millis(30_000), 50));
+    assert_eq!(settings.outliers, Some(outlier::Terms::default()));
+    let terms = outlier::Terms::default();
+    assert_eq!((terms.in_a_row, terms.ejected_max, outlier::INTERVAL), (5, 50, millis(1_000)));
+    assert_eq!(crate::RECONCILE, millis(300_000));
+    assert_eq!(snapshot.routes[0].retry.on, [RetryOn::Connect]);
 }
