@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use portcullis_config::endpoints;
 use portcullis_snapshot::listed;
+use tokio::time::{Instant, sleep_until};
 
 use super::source::{Listing, Source, SourceFuture};
 
@@ -19,8 +20,11 @@ const BYTES_MAX: u64 = 4 << 20;
 
 pub(super) struct EndpointFile {
     path: PathBuf,
-    /// As it was when it was read last.
+    /// As it was when it was read last, and when it was looked at last.
     read: Option<Stamp>,
+    looked: Option<Stamp>,
+    /// When it is to be looked at again, whoever has stopped waiting for that in between.
+    look_at: Instant,
 }
 
 /// Differs when the file does, as far as can be told from outside; `None`: it is not there.
@@ -37,12 +41,13 @@ impl Stamp {
 
 impl EndpointFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, read: None }
+        Self { path, read: None, looked: None, look_at: Instant::now() }
     }
 
     fn read(&mut self) -> Result<Listing, String> {
         // Before it is read: a change during that is one that has not been seen.
         self.read = Some(Stamp::of(&self.path));
+        (self.looked, self.look_at) = (self.read, Instant::now() + LOOK);
         let bytes = read(&self.path)
             .map_err(|error| format!("cannot read {}: {error}", self.path.display()))?;
         let version = blake3::hash(&bytes).to_hex()[..12].to_owned();
@@ -55,7 +60,12 @@ impl EndpointFile {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if std::fs::metadata(path)?.len() > BYTES_MAX {
+    let about = std::fs::metadata(path)?;
+    // A pipe may have no end, or nobody at its other one: then nothing else would be found either.
+    if !about.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if about.len() > BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
     }
     std::fs::read(path)
@@ -69,14 +79,14 @@ impl Source for EndpointFile {
     /// Two looks have to agree: a file that somebody is still writing changes between them.
     fn changed(&mut self) -> SourceFuture<'_, ()> {
         Box::pin(async move {
-            let mut before = self.read;
             loop {
-                tokio::time::sleep(LOOK).await;
+                sleep_until(self.look_at).await;
+                self.look_at = Instant::now() + LOOK;
                 let now = Some(Stamp::of(&self.path));
+                let before = std::mem::replace(&mut self.looked, now);
                 if now != self.read && now == before {
                     return;
                 }
-                before = now;
             }
         })
     }
@@ -116,6 +126,23 @@ mod tests {
         assert_eq!(urls(&file.list().await.unwrap()).len(), 2);
     }
 
+    /// Whoever waits for other things too begins anew each time that one of them happens.
+    #[tokio::test(start_paused = true)]
+    async fn a_change_is_seen_also_by_those_who_never_wait_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("endpoints.yaml");
+        fs::write(&path, "endpoints: []").unwrap();
+        let mut file = EndpointFile::new(path.clone());
+        file.list().await.unwrap();
+        fs::write(&path, "endpoints: [\"http://a\"]").unwrap();
+        let mut waits = 0;
+        while tokio::time::timeout(LOOK / 2, file.changed()).await.is_err() {
+            waits += 1;
+            assert!(waits < 100);
+        }
+        assert_eq!(urls(&file.list().await.unwrap()), ["http://a:80"]);
+    }
+
     #[tokio::test]
     async fn half_a_file_and_a_large_one_are_errors() {
         let dir = tempfile::tempdir().unwrap();
@@ -131,5 +158,7 @@ mod tests {
         assert!(file.list().await.unwrap_err().contains("larger than 4 MiB"));
         fs::write(&path, "endpoints: []").unwrap();
         assert!(file.list().await.unwrap().endpoints.is_empty());
+        let error = EndpointFile::new("/dev/null".into()).list().await.unwrap_err();
+        assert!(error.contains("no regular file"), "{error}");
     }
 }
