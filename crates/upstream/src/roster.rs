@@ -71,9 +71,13 @@ impl Roster {
             || listing.len() != self.current.len()
             || listing.iter().zip(&self.current).any(|(new, old)| !new.is_like(old));
         self.leaving.retain(|(by, one)| now < *by && !named.contains(&*one.url));
-        self.coming.retain(|url, by| now < *by && named.contains(&**url));
+        // Nobody ever connects to one that takes no requests.
+        let takes: HashSet<&str> =
+            listing.iter().filter(|one| one.share() > 0).map(|one| &*one.url).collect();
+        self.coming.retain(|url, by| now < *by && takes.contains(&**url));
         let added_count = added.len();
-        self.coming.extend(added.into_iter().map(|url| (url, by)));
+        let coming = added.into_iter().filter(|url| takes.contains(&**url));
+        self.coming.extend(coming.map(|url| (url, by)));
         if self.coming.is_empty() || listing.is_empty() {
             self.leaving.clear();
         } else {
@@ -298,6 +302,16 @@ mod tests {
         assert_eq!(roster.serving().next().map(|one| one.seen_at), Some(SECOND * 2));
         let changed = Update::Changed { added: 0, removed: 0 };
         assert_eq!(roster.listed(vec![one(2, 3)], SECOND * 3), changed);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_connection_to_one_that_takes_no_requests() {
+        let mut roster = Roster::new(false);
+        roster.listed(vec![Listed::new("a"), Listed::new("b")], SECOND);
+        let none = Listed { weight: 0, ..Listed::new("c") };
+        roster.listed(vec![Listed::new("b"), none], SECOND * 20);
+        let serving: Vec<&str> = roster.serving().map(|one| &*one.url).collect();
+        assert_eq!(serving, ["b", "c"]);
     }
 
     #[test]
