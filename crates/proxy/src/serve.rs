@@ -42,6 +42,7 @@ pub(crate) enum Answer {
 
 /// Answers one request.
 pub(crate) async fn serve<C: Client>(worker: &Rc<Worker>, client: &mut C, slot: &mut Slot) {
+    worker.catch_up();
     let active = worker.active();
     seat(client.place(), slot);
     let outcome = unwound(pin!(answer(worker, &active, client, slot))).await;

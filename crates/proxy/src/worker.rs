@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     /// The time of the last sweep; good enough for deadlines.
     coarse: Cell<Duration>,
     active: RefCell<Rc<Arc<Active>>>,
+    /// Whether there is something newer, and what.
+    newest: RefCell<watch::Receiver<Arc<Active>>>,
     pub(crate) places: RefCell<HashMap<Arc<str>, Accepting>>,
     slots: RefCell<Vec<Box<Slot>>>,
     desks: RefCell<Vec<Desk<Job>>>,
@@ -94,9 +96,8 @@ impl Worker {
             .max_blocking_threads(16)
             .build_local(tokio::runtime::LocalOptions::default())?;
         runtime.block_on(async move {
-            let mut active = shared.active.subscribe();
-            let first = Arc::clone(&active.borrow_and_update());
-            let worker = Rc::new(Self::new(index, shared, metrics, first));
+            let active = shared.active.subscribe();
+            let worker = Rc::new(Self::new(index, shared, metrics, active.clone()));
             worker.adopt();
             tokio::task::spawn_local(adopt_each(Rc::clone(&worker), active));
             tokio::task::spawn_local(take_each(Rc::clone(&worker), handed));
@@ -117,7 +118,13 @@ impl Worker {
         Ok(())
     }
 
-    fn new(index: usize, shared: Arc<Shared>, metrics: WorkerMetrics, active: Arc<Active>) -> Self {
+    fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        metrics: WorkerMetrics,
+        mut newest: watch::Receiver<Arc<Active>>,
+    ) -> Self {
+        let active = Arc::clone(&newest.borrow_and_update());
         let mut seed = [0; 8];
         fill_random(&mut seed);
         let now = shared.world.clock().mono();
@@ -135,6 +142,7 @@ impl Worker {
             mirrors: Mirrors::default(),
             coarse: Cell::new(now),
             active: RefCell::new(Rc::new(active)),
+            newest: RefCell::new(newest),
             places: RefCell::default(),
             slots: RefCell::default(),
             desks: RefCell::default(),
@@ -292,7 +300,21 @@ impl Worker {
         }
     }
 
-    /// Takes the newest configuration over: opens and closes listeners.
+    /// Takes over what serves by now, if it is something else than a moment ago. All workers are
+    /// told at once, and each would hear of it when it next has nothing to do: meanwhile a client
+    /// could be answered by the new configuration, and then by another worker's old one. So
+    /// each request looks first.
+    pub(crate) fn catch_up(self: &Rc<Self>) {
+        // An error says that the gateway is about to end.
+        if !self.newest.borrow().has_changed().unwrap_or(false) {
+            return;
+        }
+        let newest = Arc::clone(&self.newest.borrow_mut().borrow_and_update());
+        *self.active.borrow_mut() = Rc::new(newest);
+        self.adopt();
+    }
+
+    /// Opens and closes listeners as the configuration that serves has them.
     fn adopt(self: &Rc<Self>) {
         let active = self.active();
         let snapshot = &active.snapshot;
@@ -330,9 +352,7 @@ impl Worker {
 
 async fn adopt_each(worker: Rc<Worker>, mut active: watch::Receiver<Arc<Active>>) {
     while active.changed().await.is_ok() {
-        let newest = Arc::clone(&active.borrow_and_update());
-        *worker.active.borrow_mut() = Rc::new(newest);
-        worker.adopt();
+        worker.catch_up();
     }
 }
 

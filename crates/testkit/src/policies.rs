@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, Barrier, LazyLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ pub fn registry() -> &'static Registry {
             Entry::policy::<Streamed>(),
             Entry::policy::<Replace>(),
             Entry::policy::<Panic>(),
+            Entry::policy::<Hold>(),
         ];
         all.extend(shipped.policies.iter().map(|entry| Entry { ..*entry }));
         Registry { policies: all.leak(), ..shipped }
@@ -281,6 +282,29 @@ struct Broken;
 impl BodyFilter for Broken {
     fn on_data(&mut self, _: &[u8], _: bool, _: &mut Vec<u8>) -> Result<(), Problem> {
         panic!("a test's panic in a filter")
+    }
+}
+
+/// Where a worker and a test meet.
+pub static HELD: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+
+/// Keeps the whole worker from anything else between two meetings at [`HELD`].
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+struct Hold(bool);
+policy_config!(Hold, "test_hold", "true");
+
+impl Policy for Hold {
+    fn phase(&self) -> Phase {
+        Phase::Validate
+    }
+
+    fn on_request<'a>(&'a self, _: &'a mut Exchange, _: &'a dyn Services) -> Step<'a> {
+        if self.0 {
+            HELD.wait();
+            HELD.wait();
+        }
+        Step::Continue
     }
 }
 

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use portcullis_proxy::{Order, OverrideError};
 use portcullis_testkit::backend::response;
+use portcullis_testkit::policies::HELD;
 use portcullis_testkit::{Backend, Client, Protocol, Request, Setup, TestGateway};
 use portcullis_upstream::{Change, Service};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const ROUTES: &str = r#"
 routes:
@@ -102,6 +105,31 @@ async fn a_client_moves_one_way_while_a_canary_grows() {
         before = after;
     }
     assert_eq!(canaries(&before), 200);
+}
+
+/// Nobody is told of the switch while the worker is busy, and the next request is served all the
+/// same as the switch has it.
+#[tokio::test]
+async fn a_request_that_begins_after_a_switch_sees_it_however_busy_its_worker_is() {
+    let (one, two) = (telling().await, telling().await);
+    let held = "  held: { match: /held, public: \"a test\", test_hold: true, respond: { status: 204 } }\n";
+    let text = text(&one, &two).replace("backends:", &format!("{held}backends:"));
+    let gateway = Setup::new(&text).start();
+    let mut client = TcpStream::connect(gateway.address("plain")).await.unwrap();
+    let both = "GET /held HTTP/1.1\r\nHost: a\r\n\r\n\
+                GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    client.write_all(both.as_bytes()).await.unwrap();
+    let gateway = tokio::task::spawn_blocking(move || {
+        HELD.wait();
+        gateway.gateway.set_override(weights(&[("canary", 1)])).unwrap();
+        HELD.wait();
+        gateway
+    });
+    let gateway = gateway.await.unwrap();
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.ends_with("portcullis-variant=canary"), "{answers}");
+    drop(gateway);
 }
 
 /// Blue-green: one step for every worker, told in the log, kept over reloads, gone when its time is
