@@ -43,6 +43,10 @@ pub(crate) const INTERIMS_MAX: u32 = 32;
 /// How long a backend may leave `Expect: 100-continue` without an answer.
 const CONTINUE: Duration = Duration::from_secs(1);
 
+/// When whoever finds no endpoint in service may come again: by then those who look for endpoints
+/// have looked once more.
+const UNAVAILABLE: Duration = Duration::from_secs(5);
+
 /// A response that has begun to arrive.
 pub(crate) struct Arrived {
     pub(crate) leg: Leg,
@@ -493,7 +497,9 @@ fn unavailable(slot: &mut Slot, tries: &Tries<'_>) -> Problem {
     }
     match tries.set.balancer.opens_in(slot.exchange.now.mono) {
         Some(wait) => circuit::open("every endpoint's", wait),
-        None => Problem::new(codes::BACKEND_UNAVAILABLE).detail("no endpoint is in service"),
+        None => Problem::new(codes::BACKEND_UNAVAILABLE)
+            .detail("no endpoint is in service")
+            .retry_after(UNAVAILABLE),
     }
 }
 

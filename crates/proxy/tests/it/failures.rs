@@ -50,6 +50,21 @@ async fn what_a_dead_endpoint_does_not_get_another_one_does() {
 }
 
 #[tokio::test]
+async fn where_no_endpoint_is_in_service_the_client_is_told_when_to_come_again() {
+    let text = r#"
+routes: { all: { match: /**, public: "a test", to: one } }
+backends: { one: { endpoints: [{ url: "http://127.0.0.1:9", weight: 0 }] } }
+"#;
+    let gateway = Setup::new(text).start();
+    for protocol in Protocol::ALL {
+        let answer = Client::connect(&gateway, protocol).await.send(Request::get("/")).await;
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, &*answer.problem()), (503, "backend-unavailable"));
+        assert_eq!(answer.field("retry-after"), Some("5"), "{protocol:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_without_a_live_endpoint_is_a_502() {
     let (one, two) = (nowhere().await, nowhere().await);
     let gateway = over(&[&one, &two]).start();
