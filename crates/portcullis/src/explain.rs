@@ -8,7 +8,8 @@ use portcullis_config::TestRequest;
 use portcullis_core::Identity;
 use portcullis_core::finding::did_you_mean;
 use portcullis_snapshot::{
-    Answer, Listener, Question, Route, RouteRow, Snapshot, TargetRow, TraceStep, Verdict, describe,
+    Answer, Listener, PickedBy, Question, Route, RouteRow, Snapshot, TargetRow, TraceStep, Verdict,
+    describe,
 };
 use serde::Serialize;
 
@@ -204,12 +205,16 @@ impl Said {
             Self::Forwarded { to } => {
                 let total: u64 = to.iter().map(|to| to.weight).sum();
                 let share = |to: &TargetRow| {
+                    let name = match &to.variant {
+                        Some(variant) => format!("{} as {variant}", to.backend),
+                        None => to.backend.clone(),
+                    };
                     let zone = to.zone.as_ref().map(|zone| format!(", in the zone {zone} first"));
                     let share = match to.weight == total {
                         true => String::new(),
                         false => format!(" ({} of {total})", to.weight),
                     };
-                    format!("{}{share}{}", to.backend, zone.unwrap_or_default())
+                    name + &share + &zone.unwrap_or_default()
                 };
                 let to: Vec<String> = to.iter().map(share).collect();
                 format!("forwarded to {}", to.join(" or "))
@@ -241,10 +246,15 @@ fn not_reached(route: &Route, answer: &Answer) -> Vec<Skipped> {
 
 fn said(verdict: &Verdict, row: Option<&RouteRow>) -> Said {
     match verdict {
-        // Which of several it is depends on chance, so all that may get it are told.
-        Verdict::Forward { .. } => {
-            let to = row.map(|row| row.to.clone()).unwrap_or_default();
-            Said::Forwarded { to: to.into_iter().filter(|to| to.weight > 0 || to.when).collect() }
+        Verdict::Forward { variant, .. } => {
+            let known = variant.filter(|picked| picked.by != PickedBy::Weights);
+            let to = row.into_iter().flat_map(|row| row.to.iter().enumerate());
+            let to = to.filter(|(at, to)| match known {
+                Some(picked) => usize::from(picked.at) == *at,
+                // Which of several it is depends on chance, so all that may get it are told.
+                None => to.weight > 0,
+            });
+            Said::Forwarded { to: to.map(|(_, to)| to.clone()).collect() }
         }
         Verdict::Reply(reply) => {
             let location = reply.head.fields.get(b"location");

@@ -57,6 +57,12 @@ fn told(found: &Found) -> String {
     if let Some(identity) = &found.identity {
         line("identity", identity);
     }
+    if let Some(variant) = &found.variant {
+        line("variant", &format!("{variant}{}", picked(found)));
+    }
+    if let Some(fault) = &found.fault {
+        line("on purpose", fault);
+    }
     let width = found.asked.iter().map(|asked| asked.policy.len()).max().unwrap_or(0);
     let last = found.asked.len().saturating_sub(1);
     for (number, asked) in found.asked.iter().enumerate() {
@@ -64,12 +70,28 @@ fn told(found: &Found) -> String {
         let outcome = if decided { verdict(found) } else { "continue".to_owned() };
         line(&asked.phase, &format!("{:width$}  {outcome}", asked.policy));
     }
-    let end = match &found.backend {
-        Some(backend) => format!("forwarded to {backend}: {}", verdict(found)),
-        None if found.problem.is_some() => format!("refused: {}", verdict(found)),
-        None => format!("answered by the gateway: {}", verdict(found)),
+    let end = match (&found.backend, &found.endpoint) {
+        (Some(backend), Some(endpoint)) => {
+            format!("forwarded to {backend} at {endpoint}: {}", verdict(found))
+        }
+        (Some(backend), None) => format!("meant for {backend}: {}", verdict(found)),
+        (None, _) if found.problem.is_some() => format!("refused: {}", verdict(found)),
+        (None, _) => format!("answered by the gateway: {}", verdict(found)),
     };
     out + &format!("\n  {end}\n")
+}
+
+/// What made the variant the request's.
+fn picked(found: &Found) -> String {
+    let weights = match found.overridden_by {
+        Some(revision) => format!(" of override@{revision}"),
+        None => String::new(),
+    };
+    match found.picked_by.as_deref() {
+        Some("when") => ", whose `when` holds for it".to_owned(),
+        Some("sticky") => format!(", where its client stays by the weights{weights}"),
+        _ => format!(", drawn by the weights{weights}"),
+    }
 }
 
 fn verdict(found: &Found) -> String {
@@ -108,6 +130,11 @@ mod tests {
             route: Some("orders".to_owned()),
             identity: Some("idp/shop".to_owned()),
             backend: None,
+            variant: None,
+            picked_by: None,
+            overridden_by: None,
+            endpoint: None,
+            fault: None,
             status: 403,
             problem: Some("insufficient-scope".to_owned()),
             detail: Some("idp/shop lacks the scope `orders:read`".to_owned()),
@@ -115,11 +142,27 @@ mod tests {
         };
         let forwarded = Found {
             backend: Some("orders-v1".to_owned()),
+            endpoint: Some("http://10.0.0.1:8080".to_owned()),
             status: 200,
             problem: None,
             detail: None,
             ..refused.clone()
         };
+        let busy = Found {
+            endpoint: None,
+            status: 503,
+            problem: Some("backend-busy".to_owned()),
+            ..forwarded.clone()
+        };
+        let shifted = |by: &str, overridden_by| Found {
+            variant: Some("canary".to_owned()),
+            picked_by: Some(by.to_owned()),
+            overridden_by,
+            fault: Some("delay".to_owned()),
+            ..forwarded.clone()
+        };
+        let shifted = [shifted("when", None), shifted("sticky", None), shifted("weights", Some(3))];
+        let [asked, stays, drawn] = shifted.map(|found| told(&found));
         expect![[r#"
             GET api.example.com/orders/1
 
@@ -145,8 +188,68 @@ mod tests {
               authenticate  auth     continue
               authorise     require  continue
 
-              forwarded to orders-v1: 200
+              forwarded to orders-v1 at http://10.0.0.1:8080: 200
+
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              authenticate  auth     continue
+              authorise     require  continue
+
+              meant for orders-v1: 503 backend-busy
+
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              variant       canary, whose `when` holds for it
+              on purpose    delay
+              authenticate  auth     continue
+              authorise     require  continue
+
+              forwarded to orders-v1 at http://10.0.0.1:8080: 200
+
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              variant       canary, where its client stays by the weights
+              on purpose    delay
+              authenticate  auth     continue
+              authorise     require  continue
+
+              forwarded to orders-v1 at http://10.0.0.1:8080: 200
+
+            GET api.example.com/orders/1
+
+              time          2026-11-24T09:30:00.000Z
+              config        config@7
+              client        192.0.2.7
+              listener      https, HTTP/2
+              route         orders
+              identity      idp/shop
+              variant       canary, drawn by the weights of override@3
+              on purpose    delay
+              authenticate  auth     continue
+              authorise     require  continue
+
+              forwarded to orders-v1 at http://10.0.0.1:8080: 200
         "#]]
-        .assert_eq(&[told(&refused), told(&forwarded)].join("\n"));
+        .assert_eq(
+            &[told(&refused), told(&forwarded), told(&busy), asked, stays, drawn].join("\n"),
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use portcullis_core::policy::{BodyUse, ReplyBody};
 use portcullis_core::{BodyLength, Exchange, Known, Problem, Step, Version, codes};
-use portcullis_snapshot::Route;
+use portcullis_snapshot::{PickedBy, Route};
 use portcullis_telemetry::metrics::{Observation, RouteSeries};
 use portcullis_telemetry::recent::Decided;
 use portcullis_telemetry::record::Record;
@@ -455,11 +455,14 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
     };
     worker.metrics.request(series.unwrap_or(&active.no_route), &seen);
     let variant = trip.variant.zip(trip.route).zip(route.and_then(|route| route.to.as_ref()));
-    let variant = variant.map(|((variant, route), to)| {
-        let variant = usize::from(variant);
-        active.variants[route][variant].observe(worker.metrics.id(), status, answered);
-        &*to.variants[variant].name
+    let variant = variant.map(|((picked, route), to)| {
+        let at = usize::from(picked.at);
+        active.variants[route][at].observe(worker.metrics.id(), status, answered);
+        (&*to.variants[at].name, picked.by)
     });
+    // What an override says counts unless the request was its variant's in any case.
+    let weighed = variant.filter(|(_, by)| *by != PickedBy::When).and(route);
+    let overruled = weighed.and_then(|route| active.snapshot.overruled(route));
     let identity = exchange.identity.as_deref();
     let listener = active.snapshot.listeners.get(usize::from(exchange.connection.listener));
     let backend = trip.backend.and_then(|backend| active.snapshot.backends.get(backend));
@@ -476,6 +479,11 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
         route: route.map(|route| &*route.name),
         identity: identity.map(|identity| &*identity.key),
         backend: backend.map(|backend| &*backend.name),
+        variant: variant.map(|(name, _)| name),
+        picked_by: variant.map(|(_, by)| by.name()),
+        overridden_by: overruled.map(|overruled| overruled.revision),
+        endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
+        fault: trip.fault,
         status,
         problem: trip.problem,
         detail: Some(&*trip.detail).filter(|detail| !detail.is_empty()),
@@ -494,9 +502,9 @@ fn record(worker: &Worker, active: &Active, slot: &Slot, route: Option<&Route>, 
         listener: decided.listener,
         route: decided.route,
         backend: decided.backend,
-        variant,
-        endpoint: trip.endpoint.as_ref().map(|endpoint| endpoint.url()),
-        fault: trip.fault,
+        variant: decided.variant,
+        endpoint: decided.endpoint,
+        fault: decided.fault,
         method: decided.method,
         host: decided.host,
         path: decided.path,

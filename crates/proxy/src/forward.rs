@@ -89,7 +89,7 @@ pub(crate) async fn forward<C: Client>(
     }
     prepare::prepare(&mut slot.exchange, peer, trusts, backend.forwarded).map_err(refused)?;
     if let (Some(variant), Some(to)) = (slot.trip.variant, &route.to) {
-        let name = &to.variants[usize::from(variant)].name;
+        let name = &to.variants[usize::from(variant.at)].name;
         prepare::tell_variant(&mut slot.exchange.request.fields, name);
     }
     if backend.forward_certificate {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use portcullis_core::{Exchange, Problem, ResponseHead};
+use portcullis_snapshot::Picked;
 use portcullis_upstream::Endpoint;
 
 use crate::mirror::Pair;
@@ -33,7 +34,7 @@ pub(crate) struct Trip {
     pub(crate) seen: usize,
     pub(crate) backend: Option<usize>,
     /// Which of the route's variants, where there are several.
-    pub(crate) variant: Option<u16>,
+    pub(crate) variant: Option<Picked>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     /// That the answer broke off has been held against the endpoint already.
     pub(crate) judged: bool,

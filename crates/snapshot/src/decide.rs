@@ -12,6 +12,7 @@ use portcullis_core::{BodyLength, Exchange, Problem, Reply, ResponseHead, Servic
 
 use crate::router::RouteIndex;
 use crate::snapshot::{Route, Snapshot};
+use crate::targets::Picked;
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub enum Verdict {
     Forward {
         backend: u16,
         /// Which of the route's variants it is, where there are several.
-        variant: Option<u16>,
+        variant: Option<Picked>,
     },
     Reply(Reply),
     Refuse(Problem),
@@ -213,9 +214,9 @@ fn forward(snapshot: &Snapshot, route: &Route, exchange: &Exchange) -> Verdict {
         return Verdict::Forward { backend, variant: None };
     }
     match targets.choose(exchange, snapshot.split(route, targets)) {
-        Some(at) => {
-            let backend = targets.variants[at].backend;
-            Verdict::Forward { backend, variant: Some(at as u16) }
+        Some(picked) => {
+            let backend = targets.variants[usize::from(picked.at)].backend;
+            Verdict::Forward { backend, variant: Some(picked) }
         }
         None => Verdict::Refuse(Problem::new(codes::INTERNAL).detail("every weight is 0")),
     }

@@ -32,6 +32,37 @@ pub struct Variant {
     pub when: Vec<When>,
 }
 
+/// The variant of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Into [`Targets::variants`].
+    pub at: u16,
+    pub by: PickedBy,
+}
+
+/// What decided which variant it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PickedBy {
+    /// Its `when` holds for the request, whatever the weights are.
+    When,
+    /// The client stays where it is, as the weights have it.
+    Sticky,
+    /// Drawn by the weights.
+    Weights,
+}
+
+impl PickedBy {
+    /// What decided, by the word that the configuration has for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::When => "when",
+            Self::Sticky => "sticky",
+            Self::Weights => "weights",
+        }
+    }
+}
+
 /// Conditions, all of which must hold.
 #[derive(Clone, Debug, Default)]
 pub struct When {
@@ -64,15 +95,16 @@ impl Targets {
 
     /// Which variant has the request; `split` has the weights that hold now. `None`: all are 0.
     #[must_use]
-    pub fn choose(&self, exchange: &Exchange, split: &Split) -> Option<usize> {
+    pub fn choose(&self, exchange: &Exchange, split: &Split) -> Option<Picked> {
         let asks = |variant: &Variant| variant.when.iter().any(|when| when.holds(exchange));
-        if let Some(asked) = self.variants.iter().position(asks) {
-            return Some(asked);
-        }
-        match self.sticky.iter().find_map(|key| key.of(exchange)) {
-            Some(key) => split.stick(key),
-            None => split.pick(exchange.random),
-        }
+        let (at, by) = match self.variants.iter().position(asks) {
+            Some(asked) => (asked, PickedBy::When),
+            None => match self.sticky.iter().find_map(|key| key.of(exchange)) {
+                Some(key) => (split.stick(key)?, PickedBy::Sticky),
+                None => (split.pick(exchange.random)?, PickedBy::Weights),
+            },
+        };
+        Some(Picked { at: at as u16, by })
     }
 
     /// The shares by these weights, by the variants' names. One that is not named weighs nothing.
@@ -94,7 +126,15 @@ pub(crate) fn cookie<'a>(exchange: &'a Exchange, name: &[u8]) -> Option<&'a [u8]
 }
 
 /// The weights that hold in place of the configured ones, by [`Route::index`].
-pub type Overridden = HashMap<u32, Split>;
+pub type Overridden = HashMap<u32, Overruled>;
+
+/// The weights that an override has given a route.
+#[derive(Clone, Debug)]
+pub struct Overruled {
+    /// Of the override.
+    pub revision: u64,
+    pub split: Split,
+}
 
 impl Snapshot {
     /// The same configuration under these overrides. Those of routes that it does not have are
@@ -104,7 +144,8 @@ impl Snapshot {
         let weights = overrides.list().iter().filter_map(|one| match &one.change {
             Change::Weights { route, weights } => {
                 let route = self.route(route)?;
-                Some((route.index, route.to.as_ref()?.weighed(&route.name, weights)))
+                let split = route.to.as_ref()?.weighed(&route.name, weights);
+                Some((route.index, Overruled { revision: one.revision, split }))
             }
             Change::Service { .. } => None,
         });
@@ -118,8 +159,13 @@ impl Snapshot {
     /// The shares that a route's variants have now.
     #[must_use]
     pub fn split<'a>(&'a self, route: &Route, targets: &'a Targets) -> &'a Split {
-        let overridden = self.overridden.as_ref().and_then(|all| all.get(&route.index));
-        overridden.unwrap_or(&targets.split)
+        self.overruled(route).map_or(&targets.split, |overruled| &overruled.split)
+    }
+
+    /// What holds in place of a route's configured weights.
+    #[must_use]
+    pub fn overruled(&self, route: &Route) -> Option<&Overruled> {
+        self.overridden.as_ref().and_then(|all| all.get(&route.index))
     }
 }
 
@@ -149,8 +195,11 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
         let exchange = exchange(snapshot, request);
         let route = &snapshot.routes[0];
         let targets = route.to.as_ref().unwrap();
-        let at = targets.choose(&exchange, snapshot.split(route, targets));
-        at.map_or("none".to_owned(), |at| targets.variants[at].name.to_string())
+        let picked = targets.choose(&exchange, snapshot.split(route, targets));
+        picked.map_or("none".to_owned(), |picked| {
+            let name = &targets.variants[usize::from(picked.at)].name;
+            format!("{name} by {}", picked.by.name())
+        })
     }
 
     #[track_caller]
@@ -187,14 +236,14 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
                 "GET http://h/?q x-trial: x-beta:1",
             ],
             &expect![[r#"
-                GET http://h/: stable
-                GET http://h/ x-beta:1: stable
-                GET http://h/?q x-beta:1: canary
-                GET http://h/?q x-beta:2: stable
-                GET http://h/ cookie:a=b;beta=yes: canary
-                GET http://h/ cookie:beta=no;beta=yes: stable
-                GET http://h/ x-trial:: trial
-                GET http://h/?q x-trial: x-beta:1: canary
+                GET http://h/: stable by sticky
+                GET http://h/ x-beta:1: stable by sticky
+                GET http://h/?q x-beta:1: canary by when
+                GET http://h/?q x-beta:2: stable by sticky
+                GET http://h/ cookie:a=b;beta=yes: canary by when
+                GET http://h/ cookie:beta=no;beta=yes: stable by sticky
+                GET http://h/ x-trial:: trial by when
+                GET http://h/?q x-trial: x-beta:1: canary by when
             "#]],
         );
     }
@@ -214,13 +263,13 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
         let (backend, endpoint) = ("v1".to_owned(), "http://10.0.0.1".to_owned());
         set(&mut overrides, Change::Service { backend, endpoint, service });
         let under = snapshot.clone().under(&overrides);
-        assert_eq!(chosen(&under, "GET http://h/"), "canary");
-        assert_eq!(chosen(&under, "GET http://h/ x-trial:"), "trial");
+        assert_eq!(chosen(&under, "GET http://h/"), "canary by sticky");
+        assert_eq!(chosen(&under, "GET http://h/ x-trial:"), "trial by when");
         assert!(under.version.short().ends_with("+override@3"), "{}", under.version.short());
         // Nothing is left when they are cleared.
         overrides.take(|_| true);
         let after = under.clone().under(&overrides);
-        assert_eq!(chosen(&after, "GET http://h/"), "stable");
+        assert_eq!(chosen(&after, "GET http://h/"), "stable by sticky");
         assert_eq!(after.version, snapshot.version);
         // What weighs nothing gets nothing.
         set(&mut overrides, to("unknown", 1));
@@ -231,7 +280,7 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
     fn a_client_stays_where_it_is() {
         let snapshot = compiled(CONFIG, &Files::default()).ok();
         let at = |user: u32| chosen(&snapshot, &format!("GET http://h/ cookie:user={user}"));
-        let canary = (0..1000).filter(|user| at(*user) == "canary").count();
+        let canary = (0..1000).filter(|user| at(*user) == "canary by sticky").count();
         assert!((60..140).contains(&canary), "{canary}");
         assert!((0..50).all(|user| at(user) == at(user)));
     }

@@ -45,6 +45,16 @@ pub struct Decided<'a> {
     pub identity: Option<&'a str>,
     /// The backend it was sent to.
     pub backend: Option<&'a str>,
+    /// Which of the route's variants it was, where there are several.
+    pub variant: Option<&'a str>,
+    /// What decided that: `when`, `sticky` or `weights`.
+    pub picked_by: Option<&'static str>,
+    /// The override whose weights those were.
+    pub overridden_by: Option<u64>,
+    /// The URL of the endpoint that answered, or that failed last.
+    pub endpoint: Option<&'a str>,
+    /// What was done to it on purpose.
+    pub fault: Option<&'a str>,
     /// 0: the client was gone before there was one.
     pub status: u16,
     pub problem: Option<&'a str>,
@@ -70,6 +80,16 @@ pub struct Found {
     pub identity: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picked_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overridden_by: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     pub status: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -196,9 +216,11 @@ impl Decided<'_> {
         }
         text(out, self.host);
         text(out, self.path);
-        for maybe in [self.route, self.identity, self.backend, self.problem, self.detail] {
+        let sent = [self.route, self.identity, self.backend, self.endpoint];
+        for maybe in sent.into_iter().chain([self.problem, self.detail]) {
             text(out, maybe.unwrap_or_default().as_bytes());
         }
+        self.write_shift(out);
         out.push(asked.len().min(ASKED_MAX) as u8);
         for (phase, policy) in asked.take(ASKED_MAX) {
             text(out, phase.as_bytes());
@@ -206,6 +228,19 @@ impl Decided<'_> {
         }
         let length = (out.len() - start - 4) as u32;
         out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// What most requests have nothing of, after a byte that says so.
+    fn write_shift(&self, out: &mut Vec<u8>) {
+        let shifted = self.variant.is_some() || self.fault.is_some();
+        out.push(u8::from(shifted));
+        if shifted {
+            for maybe in [self.variant, self.picked_by, self.fault] {
+                text(out, maybe.unwrap_or_default().as_bytes());
+            }
+            // Revisions begin at 1.
+            out.extend_from_slice(&self.overridden_by.unwrap_or_default().to_le_bytes());
+        }
     }
 }
 
@@ -280,10 +315,22 @@ fn read(entry: &[u8], request_id: &[u8], now: Duration) -> Option<(Duration, Fou
         route: parts.maybe()?,
         identity: parts.maybe()?,
         backend: parts.maybe()?,
+        endpoint: parts.maybe()?,
         problem: parts.maybe()?,
         detail: parts.maybe()?,
+        variant: None,
+        picked_by: None,
+        overridden_by: None,
+        fault: None,
         asked: Vec::new(),
     };
+    if parts.byte()? != 0 {
+        found.variant = parts.maybe()?;
+        found.picked_by = parts.maybe()?;
+        found.fault = parts.maybe()?;
+        let revision = u64::from_le_bytes(parts.number()?);
+        found.overridden_by = Some(revision).filter(|revision| *revision != 0);
+    }
     for _ in 0..parts.byte()? {
         found.asked.push(Asked { phase: parts.text()?, policy: parts.text()? });
     }
@@ -312,6 +359,11 @@ mod tests {
             route: Some("orders"),
             identity: Some("idp/shop"),
             backend: None,
+            variant: None,
+            picked_by: None,
+            overridden_by: None,
+            endpoint: None,
+            fault: None,
             status: 403,
             problem: Some("insufficient-scope"),
             detail: Some("idp/shop lacks the scope `orders:read`"),
@@ -359,6 +411,32 @@ mod tests {
         assert_eq!(recent.find(b"b", NOW)[0].asked.len(), 1);
         assert!(recent.find(b"c", NOW).is_empty());
         assert!(recent.find(b"", NOW).is_empty());
+    }
+
+    #[test]
+    fn where_a_request_went_is_found_too() {
+        let recent = Recent::new(1, 1 << 20);
+        let forwarded = Decided {
+            backend: Some("orders-v2"),
+            variant: Some("canary"),
+            picked_by: Some("sticky"),
+            overridden_by: Some(300),
+            endpoint: Some("http://10.0.0.2:8080"),
+            fault: Some("delay"),
+            status: 200,
+            problem: None,
+            detail: None,
+            ..decided(b"a")
+        };
+        recent.note(0, &forwarded, ASKED.into_iter());
+        let [found] = &recent.find(b"a", NOW)[..] else { panic!("one") };
+        let said = (&found.variant, &found.picked_by, found.overridden_by, &found.endpoint);
+        let text = |text: &str| Some(text.to_owned());
+        let (variant, by, endpoint) =
+            (text("canary"), text("sticky"), text("http://10.0.0.2:8080"));
+        assert_eq!(said, (&variant, &by, Some(300), &endpoint));
+        assert_eq!((&found.backend, &found.fault), (&text("orders-v2"), &text("delay")));
+        assert_eq!((&found.problem, &found.detail, found.asked.len()), (&None, &None, 2));
     }
 
     #[test]

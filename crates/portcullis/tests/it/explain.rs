@@ -513,3 +513,53 @@ fn what_makes_no_sense_is_usage() {
     "#]],
     );
 }
+
+/// By chance only where it is.
+#[test]
+fn which_variant_is_told_as_far_as_it_is_certain() {
+    let config = r#"
+listeners: { http: { bind: "127.0.0.1:8080", allow_faults: true } }
+routes:
+  orders:
+    match: /orders
+    public: "a shop"
+    sticky: header:x-user
+    to:
+      stable: { backend: v1, weight: 9 }
+      canary: { backend: v2, weight: 1 }
+      trial: { backend: v2, weight: 0, when: { headers: { x-trial: "1" } } }
+  late:
+    match: /late
+    public: "a rehearsal"
+    to: v1
+    faults: { delay: { by: 2s, percent: 10 }, abort: { status: 503 } }
+backends: { v1: "http://127.0.0.1:9001", v2: "http://127.0.0.1:9002" }
+"#;
+    let place = Place::with(config);
+    let said = |header: &str| {
+        let request = ["explain", "GET http://localhost/orders", "--header", header];
+        place.run(&request).yes().lines().last().unwrap().to_owned()
+    };
+    expect!["  forwarded to v1 as stable (9 of 10) or v2 as canary (1 of 10)"]
+        .assert_eq(&said("x-other: 1"));
+    expect!["  forwarded to v2 as trial"].assert_eq(&said("x-trial: 1"));
+    let users: Vec<String> = (0..30).map(|user| said(&format!("x-user: {user}"))).collect();
+    for variant in ["  forwarded to v1 as stable", "  forwarded to v2 as canary"] {
+        assert!(users.iter().any(|user| user == variant), "{users:?}");
+    }
+    place.check(
+        &["explain", "GET http://localhost/late"],
+        &expect![[r#"
+        GET http://localhost/late
+
+          listener      http
+          path          /late
+          route         late   */late
+          faults        delay 2s of 10%; abort 503
+          forward       faults  503 fault-injected: on purpose, by routes.late.faults
+
+          refused: 503 fault-injected (on purpose, by routes.late.faults)
+        --- status 1
+    "#]],
+    );
+}

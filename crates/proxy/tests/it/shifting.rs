@@ -160,6 +160,41 @@ async fn an_override_outlives_reloads_and_ends_by_itself() {
     assert_eq!(log.iter().filter(under).count(), 100);
 }
 
+/// Where a request went is remembered, what decided it, and whose weights those were.
+#[tokio::test]
+async fn what_a_past_request_got_and_why_can_be_asked() {
+    let (one, two) = (telling().await, telling().await);
+    let gateway = Setup::new(&text(&one, &two)).start();
+    let mut client = Client::connect(&gateway, Protocol::H2).await;
+    let mut ask = async |name: &str, value: &str| {
+        let answer = client.send(Request::get("/").field(name, value)).await.unwrap();
+        let found = gateway.gateway.decided(answer.field("x-request-id").unwrap());
+        let [found] = &found[..] else { panic!("{found:?}") };
+        let url = found.endpoint.clone().unwrap();
+        let at = if url == one.url() { "one" } else { "two" };
+        assert_eq!((found.backend.as_deref(), found.status), (Some(at), 200));
+        let (variant, by) = (found.variant.clone().unwrap(), found.picked_by.clone().unwrap());
+        assert_eq!(answer.text(), format!("portcullis-variant={variant}"));
+        (variant, by, found.overridden_by)
+    };
+    let told = |variant: &str, by: &str, revision| (variant.to_owned(), by.to_owned(), revision);
+    assert_eq!(ask("x-beta", "1").await, told("canary", "when", None));
+    assert_eq!(ask("x-other", "1").await.1, "weights");
+    assert_eq!(ask("x-user", "7").await.1, "sticky");
+    // Another override does not decide about variants, and a condition comes before all weights.
+    let (backend, endpoint) = ("two".to_owned(), two.url());
+    let change = Change::Service { backend, endpoint, service: Service::Active };
+    gateway.gateway.set_override(order(change)).unwrap();
+    gateway.gateway.set_override(weights(&[("canary", 1)])).unwrap();
+    gateway.settle().await;
+    assert_eq!(ask("x-user", "7").await, told("canary", "sticky", Some(2)));
+    assert_eq!(ask("x-other", "7").await, told("canary", "weights", Some(2)));
+    assert_eq!(ask("x-beta", "1").await, told("canary", "when", None));
+    gateway.gateway.clear_overrides(Some(2));
+    gateway.settle().await;
+    assert_eq!(ask("x-user", "7").await.2, None);
+}
+
 #[tokio::test]
 async fn an_endpoint_is_out_of_service_until_the_override_is_cleared() {
     let (one, two) = (telling().await, telling().await);
