@@ -47,6 +47,19 @@ pub(crate) enum HeadFailure {
     Malformed(String),
 }
 
+impl HeadFailure {
+    /// For people; what is no HTTP is told by its kind, too.
+    pub(crate) fn into_error(self) -> io::Error {
+        match self {
+            Self::Refused(error) | Self::Silent(error) | Self::Cut(error) => io::Error::other(error),
+            Self::Malformed(why) => {
+                let why = format!("the answer is no HTTP: {why}");
+                io::Error::new(io::ErrorKind::InvalidData, why)
+            }
+        }
+    }
+}
+
 /// What is to be sent beside the head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Begin<'a> {
@@ -143,5 +156,18 @@ impl Leg {
             Self::H1(connection) => connection.trailers(),
             Self::H2(stream) => stream.trailers.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_head_is_told_in_words() {
+        let told = |failure: HeadFailure| failure.into_error().to_string();
+        assert_eq!(told(HeadFailure::Malformed("bad".into())), "the answer is no HTTP: bad");
+        let silent = HeadFailure::Silent(io::ErrorKind::UnexpectedEof.into());
+        assert_eq!(told(silent), "unexpected end of file");
     }
 }

@@ -21,7 +21,7 @@ use crate::deadline::Wait;
 use crate::dial;
 use crate::grpc_health;
 use crate::socket::is_exhausted;
-use crate::wire::Progress;
+use crate::wire::{Progress, ReadError};
 use crate::worker::Worker;
 
 /// How often due checks are looked for.
@@ -204,10 +204,7 @@ async fn exchange(
     loop {
         let kind =
             poll_fn(|cx| leg.poll_head(cx, &worker.buffers, &limits, &head.method, &mut response));
-        let kind = kind.await.map_err(|failure| match failure {
-            HeadFailure::Malformed(why) => io::Error::new(io::ErrorKind::InvalidData, why),
-            failure => io::Error::other(format!("{failure:?}")),
-        })?;
+        let kind = kind.await.map_err(HeadFailure::into_error)?;
         if matches!(kind, HeadKind::Final { .. }) {
             return Ok(response);
         }
@@ -220,7 +217,7 @@ async fn body(worker: &Worker, leg: &mut Leg) -> io::Result<Vec<u8>> {
     loop {
         let mut sink = |data: &[u8]| body.extend_from_slice(data);
         let progress = poll_fn(|cx| leg.poll_body(cx, &worker.buffers, true, &mut sink)).await;
-        let progress = progress.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let progress = progress.map_err(ReadError::into_error)?;
         if matches!(progress, Progress::End) || body.len() >= BODY_BYTES_MAX {
             body.truncate(BODY_BYTES_MAX);
             return Ok(body);

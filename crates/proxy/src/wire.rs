@@ -36,6 +36,16 @@ pub(crate) enum ReadError {
     Body(BodyError),
 }
 
+impl ReadError {
+    /// For people.
+    pub(crate) fn into_error(self) -> io::Error {
+        match self {
+            Self::Io(error) => error,
+            Self::Body(error) => io::Error::other(format!("the body is broken: {}", error.reason())),
+        }
+    }
+}
+
 impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
