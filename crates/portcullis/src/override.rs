@@ -64,7 +64,7 @@ fn wanted(who: &Who) -> Wanted {
         endpoint: None,
         author: who.author.clone().unwrap_or_else(user),
         reason: who.reason.clone(),
-        lasts_s: who.lasts.map(|lasts| lasts.as_secs().max(1)),
+        lasts_s: who.lasts.map(|lasts| lasts.as_millis().div_ceil(1_000) as u64),
     }
 }
 

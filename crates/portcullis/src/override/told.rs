@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// Names of authors and reasons are kept, so they have an end.
 const TEXT_BYTES_MAX: usize = 200;
+/// A year: what is to hold for longer belongs into the configuration.
+const LASTS_S_MAX: u64 = 365 * 86_400;
 
 /// What somebody wants overridden: one of `weights` and `endpoint`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,6 +139,14 @@ pub(crate) fn set(gateway: &Gateway, written: &[u8]) -> Result<Value, String> {
     }
     if author.len().max(reason.len()) > TEXT_BYTES_MAX {
         return Err(format!("`author` and `reason` have at most {TEXT_BYTES_MAX} bytes"));
+    }
+    if [&author, &reason].into_iter().any(|text| text.contains(char::is_control)) {
+        return Err("`author` and `reason` have no control characters".to_owned());
+    }
+    if lasts_s.is_some_and(|lasts| !(1..=LASTS_S_MAX).contains(&lasts)) {
+        return Err(format!(
+            "`lasts_s` is 1 to {LASTS_S_MAX}: leave it out for what holds until it is cleared"
+        ));
     }
     let change = match (weights, endpoint) {
         (Some(Weights { route, to }), None) => {

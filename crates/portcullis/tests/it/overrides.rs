@@ -47,6 +47,16 @@ fn what_is_said_holds_is_shown_and_is_taken_back() {
     let refused = place.run(&["override", "switch", "orders", "red"]);
     assert_eq!(refused.status, 1, "{}", refused.shown());
     assert!(refused.stderr.contains("it has `blue`, `green`"), "{}", refused.stderr);
+    for (more, why) in [
+        (["--author", "\u{1b}[31mme"], "no control characters"),
+        (["--for", "366d"], "`lasts_s` is 1 to 31536000"),
+        (["--for", "0s"], "`lasts_s` is 1 to 31536000"),
+    ] {
+        let set = [&["override", "switch", "orders", "green"][..], &more].concat();
+        let refused = place.run(&set);
+        assert_eq!(refused.status, 1, "{}", refused.shown());
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    }
     running.signal("TERM");
     assert_eq!(running.ended().code(), Some(0));
     assert_eq!(place.run(&["override", "list"]).status, 3);
