@@ -53,6 +53,7 @@ impl Compiler<'_, '_> {
         let discovery = self.discovery(&resource, named);
         self.check_protocol(&resource, written);
         self.check_health(&resource, named);
+        self.check_watching(&resource, named);
         let proxy_protocol = written.proxy_protocol.as_ref().map(|version| match version.value {
             portcullis_config::ProxyVersion::V1 => ProxyVersion::V1,
             portcullis_config::ProxyVersion::V2 => ProxyVersion::V2,

@@ -5,7 +5,7 @@ use portcullis_config::{
 };
 use portcullis_core::finding::Finding;
 use portcullis_core::node::SourceSpan;
-use portcullis_core::units::DurationOrOff;
+use portcullis_core::units::{DurationOrOff, format_duration};
 use portcullis_upstream::Priority;
 
 use super::Compiler;
@@ -107,6 +107,8 @@ impl<'a> Compiler<'a, '_> {
         let websocket = !written.to.is_empty()
             && upgrade.is_some_and(|upgrade| upgrade.0.contains(&Upgrade::WebSocket));
         self.check_upgrade(written);
+        let (timeouts, retry) = (timeouts(&inherited), retry(&inherited));
+        self.check_retry(written, &timeouts, &retry);
         let policies = self.place(&written.name, layers, own);
         let route = Route {
             name: written.name.as_str().into(),
@@ -115,11 +117,11 @@ impl<'a> Compiler<'a, '_> {
             require,
             to: self.targets(written),
             mirror: self.mirror(written),
-            timeouts: timeouts(&inherited),
+            timeouts,
             deadline_header: inherited
                 .nearest(|settings| settings.deadline_header.as_ref())
                 .and_then(|header| header.0.as_deref().map(Into::into)),
-            retry: retry(&inherited),
+            retry,
             bulkhead: None,
             priority: priority(&inherited),
             body_bytes_max: inherited
@@ -152,6 +154,25 @@ impl<'a> Compiler<'a, '_> {
             let resource = format!("{}.upgrade", written.resource);
             let message = "`upgrade` has no effect: the route has no backend";
             self.push(Finding::warning("no-effect", upgrade.span, resource, message));
+        }
+    }
+
+    /// What is to be waited for longer than the answer itself never comes; an inherited `retry` may
+    /// be meant for other routes.
+    fn check_retry(&mut self, written: &Written, timeouts: &Timeouts, retry: &Retry) {
+        let ends = [timeouts.response, timeouts.total].into_iter().flatten();
+        let (Some(end), Some(_)) = (ends.min(), &written.layer.settings.retry) else { return };
+        let hedge = match retry.hedge {
+            Some(Hedge::After(wait)) => Some(wait),
+            Some(Hedge::P95) | None => None,
+        };
+        for (key, wait) in [("per_try", retry.per_try), ("hedge", hedge)] {
+            if wait.is_some_and(|wait| wait >= end) {
+                let resource = format!("{}.retry", written.resource);
+                let end = format_duration(end);
+                let message = format!("`{key}` has no effect: `timeout` is over after {end}");
+                self.push(Finding::warning("no-effect", written.span, resource, message));
+            }
         }
     }
 

@@ -2,8 +2,31 @@
 
 use std::time::Duration;
 
-use portcullis_config::{Backend as Written, Balance, Breaker, BreakerOf, Outliers};
+use portcullis_config::{Backend as Written, Balance, Breaker, BreakerOf, Named, Outliers};
+use portcullis_core::finding::Finding;
+use portcullis_core::units::format_duration;
 use portcullis_upstream::{Algorithm, Settings, breaker, outlier, zone};
+
+use super::Compiler;
+
+impl Compiler<'_, '_> {
+    /// A time that is doubled up to an end begins before that.
+    pub(super) fn check_watching(&mut self, resource: &str, named: &Named<Written>) {
+        let outliers = named.value.outliers.0;
+        let outliers = outliers.map(|one| ("outliers", "eject", one.eject.0, one.eject_max.0));
+        let breaker = named.value.breaker.0;
+        let breaker = breaker.map(|one| ("breaker", "open", one.open.0, one.open_max.0));
+        for (of, key, first, most) in outliers.into_iter().chain(breaker) {
+            if first > most {
+                let message = format!("`{key}` is longer than `{key}_max`");
+                let at = format!("{resource}.{of}");
+                let finding = Finding::error("invalid-value", named.span, at, message);
+                let most = format_duration(most);
+                self.push(finding.help(format!("`{key}_max` is {most}: change one of the two")));
+            }
+        }
+    }
+}
 
 pub(super) fn settings(written: &Written, zone: Option<zone::Terms>) -> Settings {
     Settings {

@@ -496,3 +496,49 @@ tests:
         "#]],
     );
 }
+
+#[test]
+fn times_that_contradict_each_other() {
+    check(
+        r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+auth: { idp: { token: { header: x-token } } }
+defaults: { auth: idp }
+routes:
+  a: { match: /a, to: one, retry: { per_try: 1s, hedge: 20s }, timeout: 1s }
+  b: { match: /b, to: one, retry: { per_try: 1s, hedge: 500ms }, timeout: 2s }
+backends:
+  one: { endpoints: ["http://a"], outliers: { eject: 10m }, breaker: { open: 2s, open_max: 1s } }
+"#,
+        &expect![[r#"
+            warning[no-effect]: `per_try` has no effect: `timeout` is over after 1s
+             --> gw.yaml:6:3
+              |
+            6 |   a: { match: /a, to: one, retry: { per_try: 1s, hedge: 20s }, timeout: 1s }
+              |   ^ in routes.a.retry
+
+            warning[no-effect]: `hedge` has no effect: `timeout` is over after 1s
+             --> gw.yaml:6:3
+              |
+            6 |   a: { match: /a, to: one, retry: { per_try: 1s, hedge: 20s }, timeout: 1s }
+              |   ^ in routes.a.retry
+
+            error[invalid-value]: `eject` is longer than `eject_max`
+             --> gw.yaml:9:3
+              |
+            9 |   one: { endpoints: ["http://a"], outliers: { eject: 10m }, breaker: { open: 2s, open_max: 1s } }
+              |   ^^^ in backends.one.outliers
+              |
+              = help: `eject_max` is 5m: change one of the two
+
+            error[invalid-value]: `open` is longer than `open_max`
+             --> gw.yaml:9:3
+              |
+            9 |   one: { endpoints: ["http://a"], outliers: { eject: 10m }, breaker: { open: 2s, open_max: 1s } }
+              |   ^^^ in backends.one.breaker
+              |
+              = help: `open_max` is 1s: change one of the two
+
+        "#]],
+    );
+}
