@@ -34,6 +34,12 @@ fn asking(path: &str) -> Request {
     Request::get(path).field("x-fault", "1")
 }
 
+fn call() -> Request {
+    Request::stream("/pkg.Echo/Unary", &["\0\0\0\0\u{2}hi"])
+        .field("content-type", "application/grpc")
+        .field("te", "trailers")
+}
+
 fn count(gateway: &TestGateway, fault: &str) -> Option<f64> {
     gateway.metric(&format!("portcullis_faults_total{{route=\"all\",fault=\"{fault}\"}}"))
 }
@@ -87,10 +93,7 @@ async fn a_grpc_caller_gets_a_grpc_status() {
         let faults = format!("abort: {{ status: 503{written} }}");
         let gateway = gateway(&backend, &faults, "", "");
         let mut client = Client::connect(&gateway, Protocol::H2).await;
-        let call = Request::stream("/pkg.Echo/Unary", &["\0\0\0\0\u{2}hi"])
-            .field("content-type", "application/grpc")
-            .field("te", "trailers");
-        let answer = client.send(call).await.unwrap();
+        let answer = client.send(call()).await.unwrap();
         assert_eq!((answer.status, answer.field("grpc-status")), (200, Some(want)));
         assert!(answer.field("grpc-message").unwrap().contains("fault-injected"));
     }
@@ -165,6 +168,21 @@ async fn nobody_is_late_for_longer_than_there_is_time() {
             assert_eq!(log.iter().filter(is_told).count(), 1, "{log:#?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_call_is_late_for_no_longer_than_its_caller_waits() {
+    let backend = Backend::always(response(200, "")).await;
+    let gateway = gateway(&backend, "delay: { by: 50s }", "", "");
+    let mut client = Client::connect(&gateway, Protocol::H2).await;
+    let call = call().field("grpc-timeout", "3S");
+    let answer = meanwhile(&gateway, &mut client, call, async || {
+        gateway.advance(Duration::from_secs(4)).await;
+    });
+    let answer = answer.await;
+    // DEADLINE_EXCEEDED.
+    assert_eq!((answer.status, answer.field("grpc-status")), (200, Some("4")));
+    assert!(backend.requests().is_empty());
 }
 
 #[tokio::test]

@@ -112,7 +112,8 @@ async fn a_client_moves_one_way_while_a_canary_grows() {
 #[tokio::test]
 async fn a_request_that_begins_after_a_switch_sees_it_however_busy_its_worker_is() {
     let (one, two) = (telling().await, telling().await);
-    let held = "  held: { match: /held, public: \"a test\", test_hold: true, respond: { status: 204 } }\n";
+    let held =
+        "  held: { match: /held, public: \"a test\", test_hold: true, respond: { status: 204 } }\n";
     let text = text(&one, &two).replace("backends:", &format!("{held}backends:"));
     let gateway = Setup::new(&text).start();
     let mut client = TcpStream::connect(gateway.address("plain")).await.unwrap();
