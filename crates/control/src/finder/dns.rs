@@ -24,8 +24,8 @@ use super::source::{Listing, Source, SourceFuture};
 /// For one question to one name server.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
-/// Hosts that the SRV records of one name may name.
-const TARGETS_MAX: usize = 256;
+/// Hosts that the SRV records of one name may name; those beyond are left out.
+const HOSTS_MAX: usize = 256;
 
 pub(super) struct Names {
     origin: Origin,
@@ -115,34 +115,31 @@ impl Names {
         };
         let answer = self.look_up(resolver, name, RecordType::SRV, service).await?;
         let mut ttl = answer.ttl;
-        // A root for a host says that there is no such service.
-        let offered = || answer.records.iter().filter(|service| !service.target.is_root());
-        let mut targets: Vec<&SRV> = offered().collect();
-        targets.sort_by_key(|service| service.priority);
-        targets.truncate(TARGETS_MAX);
-        let best = targets.first().map(|service| service.priority);
+        let services = chosen(&answer.records);
+        let best = services.first().map(|(_, service)| service.priority);
         let mut found: BTreeMap<(IpAddr, u16), Listed> = BTreeMap::new();
-        let mut names = BTreeSet::from([name.to_owned()]);
-        for service in targets {
-            let target = service.target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
-            let addresses = match self.addresses(resolver, &target).await {
-                Ok(addresses) => addresses,
-                Err(error) if Some(service.priority) == best => return Err(error),
-                Err(_) => Answer { records: self.known(&target), ttl: None },
-            };
-            ttl = ttl.into_iter().chain(addresses.ttl).min();
-            for ip in addresses.records {
+        let mut hosts: HashMap<&str, Vec<IpAddr>> = HashMap::new();
+        for (host, service) in &services {
+            if !hosts.contains_key(&**host) {
+                let addresses = match self.addresses(resolver, host).await {
+                    Ok(addresses) => addresses,
+                    Err(error) if Some(service.priority) == best => return Err(error),
+                    Err(_) => Answer { records: self.known(host), ttl: None },
+                };
+                ttl = ttl.into_iter().chain(addresses.ttl).min();
+                hosts.insert(host, addresses.records);
+            }
+            for ip in &hosts[&**host] {
                 let one = Listed {
                     // RFC 2782 gives a weight of 0 beside others a very small chance.
                     weight: u32::from(service.weight).max(1),
                     priority: service.priority,
-                    ..endpoint(scheme, ip, service.port, &target)
+                    ..endpoint(scheme, *ip, service.port, host)
                 };
-                found.entry((ip, service.port)).or_insert(one);
+                found.entry((*ip, service.port)).or_insert(one);
             }
-            names.insert(target);
         }
-        self.last.retain(|(name, _), _| names.contains(name));
+        self.last.retain(|(known, _), _| known == name || hosts.contains_key(&**known));
         Ok((found.into_values().collect(), ttl))
     }
 
@@ -214,6 +211,23 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
 fn endpoint(scheme: Scheme, ip: IpAddr, port: u16, name: &str) -> Listed {
     let url = format!("{}://{}", scheme.name(), SocketAddr::new(ip, port));
     Listed { name: Some(name.into()), ..Listed::new(&url) }
+}
+
+/// The services that there are, each with its host, in an order that does not depend on that of the
+/// answer: of too many hosts it has to leave out the same ones each time.
+fn chosen(records: &[SRV]) -> Vec<(String, &SRV)> {
+    // A root for a host says that there is no such service.
+    let offered = records.iter().filter(|service| !service.target.is_root());
+    let host = |service: &SRV| service.target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    let mut all: Vec<(String, &SRV)> = offered.map(|service| (host(service), service)).collect();
+    all.sort_by_cached_key(|(host, service)| {
+        (service.priority, host.clone(), service.port, service.weight)
+    });
+    let mut hosts = BTreeSet::new();
+    all.retain(|(host, _)| {
+        hosts.contains(host) || (hosts.len() < HOSTS_MAX && hosts.insert(host.clone()))
+    });
+    all
 }
 
 /// A short name for the answer's content.
@@ -337,5 +351,21 @@ mod tests {
         assert!(found(&mut names).await.is_err());
         server.services("_h._tcp.internal", 50, &[(0, 0, 0, ".")]);
         assert_eq!(found(&mut names).await.as_deref(), Ok(" for 50s"));
+    }
+
+    #[test]
+    fn of_too_many_hosts_the_same_ones_are_left_out_whatever_the_order() {
+        let record = |port: u16, host: usize| {
+            SRV::new(1, 1, port, Name::from_ascii(format!("h{host:03}.internal.")).unwrap())
+        };
+        let mut records: Vec<SRV> = (0..300).map(|host| record(80, host)).collect();
+        records.extend((1_000..2_000).map(|port| record(port, 0)));
+        let ports = |records: &[SRV]| -> Vec<(String, u16)> {
+            chosen(records).into_iter().map(|(host, service)| (host, service.port)).collect()
+        };
+        let first = ports(&records);
+        assert_eq!(first.len(), HOSTS_MAX + 1_000);
+        records.reverse();
+        assert_eq!(ports(&records), first);
     }
 }
