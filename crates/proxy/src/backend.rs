@@ -51,7 +51,7 @@ impl HeadFailure {
     /// For people; what is no HTTP is told by its kind, too.
     pub(crate) fn into_error(self) -> io::Error {
         match self {
-            Self::Refused(error) | Self::Silent(error) | Self::Cut(error) => io::Error::other(error),
+            Self::Refused(why) | Self::Silent(why) | Self::Cut(why) => io::Error::other(why),
             Self::Malformed(why) => {
                 let why = format!("the answer is no HTTP: {why}");
                 io::Error::new(io::ErrorKind::InvalidData, why)
