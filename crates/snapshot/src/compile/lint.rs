@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use portcullis_config::{AuthUse, Config, Layer, PathText};
+use portcullis_config::{AuthUse, Balance, Config, HashKey, Layer, PathText};
 use portcullis_core::finding::Finding;
 use portcullis_core::known::is_alias;
 use portcullis_core::node::Node;
@@ -12,7 +12,7 @@ use super::Compiler;
 use super::matches::BuiltPattern;
 use super::routes::BuiltRoute;
 use crate::require::METHOD_OVERRIDES;
-use crate::router::{Overlap, OverlapKind, PathPattern, RouteIndex, RoutePattern, Router};
+use crate::router::{Overlap, OverlapKind, PathPattern, RouteIndex, RoutePattern, Router, Segment};
 use crate::snapshot::{Access, Route};
 
 impl<'a> Compiler<'a, '_> {
@@ -42,7 +42,38 @@ impl<'a> Compiler<'a, '_> {
         for built in routes {
             self.lint_identity_fields(built);
         }
+        self.lint_keys(routes);
         self.lint_overlaps(routes, router);
+    }
+
+    /// Keys to hash or to stay by that no request has: all are then drawn, which nobody means.
+    fn lint_keys(&mut self, routes: &[BuiltRoute]) {
+        let config = self.config;
+        for built in routes {
+            let written = &config.routes[built.route.index as usize];
+            let Some(sticky) = written.sticky.as_ref().filter(|_| written.to.len() > 1) else {
+                continue;
+            };
+            if sticky.value.0.iter().all(|key| is_never_there(built, key)) {
+                let resource = format!("{}.sticky", built.resource);
+                let message = "`sticky` has no effect: no request of this route has such a key";
+                self.push(Finding::warning("no-effect", sticky.span, resource, message));
+            }
+        }
+        for (index, named) in config.backends.iter().enumerate() {
+            let balance = &named.value.balance;
+            let Balance::Hash(key) = &balance.value else { continue };
+            let uses = |built: &&BuiltRoute| {
+                let mut variants = built.route.to.iter().flat_map(|to| &to.variants);
+                variants.any(|variant| usize::from(variant.backend) == index)
+            };
+            let mut users = routes.iter().filter(uses).peekable();
+            if users.peek().is_some() && users.all(|built| is_never_there(built, key)) {
+                let resource = format!("backends.{}.balance", named.name);
+                let message = format!("no request to this backend has `{key}` to hash by");
+                self.push(Finding::warning("no-effect", balance.span, resource, message));
+            }
+        }
     }
 
     /// A policy that edits what an authenticator says of the caller.
@@ -213,5 +244,21 @@ fn help(kind: OverlapKind) -> &'static str {
             "a backend may take the method from a field: `headers: {request: {remove: \
              [x-http-method-override, x-method-override, x-http-method]}}`"
         }
+    }
+}
+
+/// Whether no request of this route can have the key.
+fn is_never_there(built: &BuiltRoute, key: &HashKey) -> bool {
+    match key {
+        HashKey::Param(name) => !built.patterns.iter().any(|one| match &one.pattern.path {
+            PathPattern::Template(segments) | PathPattern::Prefix(segments) => {
+                segments.contains(&Segment::Capture(name.clone()))
+            }
+            PathPattern::Exact(_) => false,
+            // It may name what it captures.
+            PathPattern::Regex(_) => true,
+        }),
+        HashKey::Client | HashKey::Tenant => matches!(built.route.access, Access::Public { .. }),
+        HashKey::Ip | HashKey::Header(_) | HashKey::Cookie(_) => false,
     }
 }

@@ -181,3 +181,40 @@ accept: [{ finding: no-auth, reason: please }, { finding: broad-regex, reason: n
         "#]],
     );
 }
+
+#[test]
+fn keys_that_no_request_has() {
+    let text = r#"
+listeners: { http: { bind: "127.0.0.1:8080" } }
+auth: { idp: { token: { header: x-token } } }
+routes:
+  a: { match: "/a/{id}", public: a test, to: { one: 1, two: 1 }, sticky: ["param:name", client] }
+  b: { match: "/b/{id}/**", auth: idp, to: { one: 1, two: 1 }, sticky: ["param:name", client] }
+  c: { match: "/c/**", public: a test, to: { three: 1, four: 1 }, sticky: ip }
+backends:
+  one: { endpoints: ["http://a"], balance: { hash: "param:id" } }
+  two: { endpoints: ["http://a"], balance: { hash: client } }
+  three: { endpoints: ["http://a"], balance: { hash: "param:id" } }
+  four: { endpoints: ["http://a"], balance: { hash: tenant } }
+"#;
+    expect![[r#"
+        warning[no-effect]: `sticky` has no effect: no request of this route has such a key
+         --> gw.yaml:5:74
+          |
+        5 |   a: { match: "/a/{id}", public: a test, to: { one: 1, two: 1 }, sticky: ["param:name", client] }
+          |                                                                          ^^^^^^^^^^^^^^^^^^^^^^ in routes.a.sticky
+
+        warning[no-effect]: no request to this backend has `param:id` to hash by
+          --> gw.yaml:11:46
+           |
+        11 |   three: { endpoints: ["http://a"], balance: { hash: "param:id" } }
+           |                                              ^^^^^^^^^^^^^^^^^^^^ in backends.three.balance
+
+        warning[no-effect]: no request to this backend has `tenant` to hash by
+          --> gw.yaml:12:45
+           |
+        12 |   four: { endpoints: ["http://a"], balance: { hash: tenant } }
+           |                                             ^^^^^^^^^^^^^^^^ in backends.four.balance
+
+    "#]].assert_eq(&compiled(text, &Files::default()).findings);
+}
