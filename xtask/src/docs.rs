@@ -7,6 +7,7 @@ mod overload;
 mod places;
 mod plot;
 mod protecting;
+mod shifting;
 mod simulation;
 
 use std::fs;
@@ -66,6 +67,7 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("hedge", protecting::hedge()),
         ("adaptive-concurrency", overload::adaptive()),
         ("shedding", overload::shedding()),
+        ("analysis", shifting::analysis()),
     ];
     Ok(plots.into_iter().map(|(name, plot)| (format!("{name}.svg"), plot.svg())).collect())
 }

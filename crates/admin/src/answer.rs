@@ -66,6 +66,7 @@ pub(crate) fn answer(
         "/routes" if full => json_of(StatusCode::OK, &view.routes()),
         "/backends" if full => json_of(StatusCode::OK, &view.backends()),
         "/usage" if full => json_of(StatusCode::OK, &view.usage()),
+        "/analysis" if full => json_of(StatusCode::OK, &view.analysis()),
         OVERRIDES if full => json_of(StatusCode::OK, &view.overrides()),
         "/version" if full => json_of(StatusCode::OK, &view.version()),
         path if full && path.starts_with("/requests/") => {

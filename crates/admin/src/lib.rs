@@ -32,6 +32,9 @@ pub trait View: Send + Sync + 'static {
     /// What was decided about the requests of this id: a list, the latest first.
     fn request(&self, id: &str) -> serde_json::Value;
 
+    /// The canaries under analysis.
+    fn analysis(&self) -> serde_json::Value;
+
     /// What is overridden at run time.
     fn overrides(&self) -> serde_json::Value;
 

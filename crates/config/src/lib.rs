@@ -5,6 +5,7 @@
 //! *means* is decided by `snapshot::compile`.
 
 mod acceptance;
+mod analysis;
 mod backend;
 mod balance;
 mod bulkhead;
@@ -37,6 +38,7 @@ mod watching;
 mod yaml;
 
 pub use acceptance::Acceptance;
+pub use analysis::Analysis;
 pub use backend::{Backend, BackendTls, Endpoint, Protocol, ProxyVersion, RetryBudget};
 pub use balance::{Balance, CookieName, HashKey, Sticky};
 pub use bulkhead::{Bulkhead, Concurrency};

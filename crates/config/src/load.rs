@@ -341,6 +341,7 @@ impl<'a> Loader<'a> {
             to: only.to.0,
             sticky: only.sticky,
             mirror: only.mirror,
+            analysis: only.analysis,
             layer,
         })
     }

@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
+use crate::analysis::Analysis;
 use crate::balance::HashKey;
 use crate::bulkhead::Bulkhead;
 use crate::deadline::DeadlineHeader;
@@ -41,6 +42,7 @@ pub struct Route {
     pub to: Vec<Target>,
     pub sticky: Option<Spanned<OneOrMany<HashKey>>>,
     pub mirror: Option<Spanned<Mirror>>,
+    pub analysis: Option<Spanned<Analysis>>,
     /// What it says itself, without what it inherits.
     pub layer: Layer,
 }
@@ -206,6 +208,13 @@ pub(crate) struct RouteOnly {
     /// thrown away; no client waits for it. Copies carry `Portcullis-Mirror`. Default: none.
     #[serde(default)]
     pub(crate) mirror: Option<Spanned<Mirror>>,
+    /// Lets one of two variants grow in steps while it is no worse than the other, by errors (5xx)
+    /// and by slow answers, and takes all requests away from it when it is. An override of the
+    /// author `analysis` holds in place of the weights; while somebody else overrides them it
+    /// pauses, and goes on after that. At most 500 routes have one. Default: the weights stay as
+    /// they are.
+    #[serde(default)]
+    pub(crate) analysis: Option<Spanned<Analysis>>,
 }
 
 /// What only a group can say.

@@ -44,6 +44,8 @@ pub(crate) enum Verb {
     Explain(Explain),
     /// Shift a running gateway's traffic: weights, blue-green, endpoints out of service
     Override(overrides::Override),
+    /// Show a running gateway's canaries: how far they are, and what speaks against them
+    Analysis(Analysis),
     /// Print the JSON Schema of the configuration, for editors
     #[command(after_help = "\
 Example:
@@ -221,6 +223,22 @@ pub(crate) struct Routes {
     /// Ask the running gateway which routes had no request for this long, such as 30d
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub unused: Option<Duration>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  portcullis analysis
+  portcullis analysis --json | jq -r '.[] | select(.stage == \"rolled back\") | .route'
+
+The running gateway is asked over the admin API of the configuration.
+Exit status: 0 shown, 3 the gateway does not answer.")]
+pub(crate) struct Analysis {
+    #[command(flatten)]
+    pub config: Configuration,
+    /// Print the canaries as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -3,6 +3,7 @@
 //! Exit statuses: 0 yes, 1 no (what was asked does not hold), 2 usage, 3 could not run.
 
 mod admin_api;
+mod analysis;
 mod audit;
 mod backends;
 mod check;
@@ -67,6 +68,7 @@ fn verb(verb: &Verb) -> anyhow::Result<ExitCode> {
         Verb::Routes(arguments) => routes::run(arguments),
         Verb::Explain(arguments) => explain::run(arguments),
         Verb::Schema => schema::run(),
+        Verb::Analysis(arguments) => analysis::run(arguments),
         Verb::Override(arguments) => r#override::run(arguments),
         Verb::Keys(arguments) => keys::run(arguments),
         Verb::Token(arguments) => token::run(arguments),

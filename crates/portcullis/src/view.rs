@@ -126,6 +126,7 @@ impl portcullis_admin::View for View {
             }
         }
         bulkheads(&self.gateway.snapshot(), &mut exposition);
+        crate::analysis::collect(&self.gateway.analyses(), &mut exposition);
         self.issuer_keys(&mut exposition);
         // One table counts for all limits.
         let counted = self.grantor.stats();
@@ -164,6 +165,10 @@ impl portcullis_admin::View for View {
         self.usage.look(&self.metrics, now);
         let report = self.usage.report(&self.gateway.snapshot(), now);
         serde_json::to_value(report).unwrap_or_default()
+    }
+
+    fn analysis(&self) -> Value {
+        crate::analysis::table(&self.gateway.analyses())
     }
 
     fn overrides(&self) -> Value {

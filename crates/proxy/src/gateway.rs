@@ -19,6 +19,7 @@ use portcullis_upstream::{Endpoint, Overrides};
 use tokio::sync::{mpsc, watch};
 
 use crate::addresses::Addresses;
+use crate::analysis::{self, Analyses};
 use crate::overrides::serve_endpoints;
 use crate::services::World;
 use crate::socket::Listening;
@@ -57,6 +58,12 @@ impl Active {
     fn new(snapshot: Snapshot, sockets: Sockets, all: &Registry) -> Self {
         let several = snapshot.routes.iter().map(|route| variants(route).len()).sum();
         all.make_room(snapshot.routes.len().max(snapshot.backends.len()).max(several));
+        // Where not all can be told apart, those come first that are decided by.
+        let is_watched =
+            |route: &&Arc<Route>| route.to.as_ref().is_some_and(|to| to.canary.is_some());
+        for route in snapshot.routes.iter().filter(is_watched) {
+            variants(route).iter().for_each(|one| drop(all.variant(&route.name, &one.name)));
+        }
         Self {
             routes: snapshot.routes.iter().map(|route| all.route(&route.name)).collect(),
             no_route: all.route("(none)"),
@@ -124,6 +131,7 @@ pub(crate) struct Shared {
     pub(crate) recent: Recent,
     pub(crate) active: watch::Sender<Arc<Active>>,
     pub(crate) overrides: Mutex<Overrides>,
+    pub(crate) analyses: Mutex<Analyses>,
     pub(crate) drain: watch::Sender<bool>,
     pub(crate) addresses: Arc<Addresses>,
     /// Connections of each worker.
@@ -194,6 +202,8 @@ impl Gateway {
         let workers = workers.max(1);
         let sockets = bind(&snapshot, &HashMap::new())?;
         adopt_endpoints(&snapshot, false, world.clock().mono());
+        let (mut analyses, mut overrides) = Default::default();
+        analysis::adopt(&mut analyses, &mut overrides, &snapshot, world.clock().now());
         let active = Arc::new(Active::new(snapshot, sockets, &registry));
         let (inboxes, outlets): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| mpsc::channel(HANDED_MAX)).unzip();
@@ -203,7 +213,8 @@ impl Gateway {
             recent: Recent::new(workers, recent_bytes_max),
             active: watch::Sender::new(active),
             addresses: Arc::default(),
-            overrides: Mutex::default(),
+            overrides: Mutex::new(overrides),
+            analyses: Mutex::new(analyses),
             drain: watch::Sender::new(false),
             loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             inboxes,
@@ -230,10 +241,13 @@ impl Gateway {
     /// A new listener cannot be opened. The old snapshot serves on, untouched.
     pub fn swap(&self, snapshot: Snapshot) -> Result<(), BindError> {
         // One swap at a time.
-        let overrides = self.shared.overrides();
+        let mut analyses = self.shared.analyses();
+        let mut overrides = self.shared.overrides();
         let old = Arc::clone(&self.shared.active.borrow());
         let sockets = bind(&snapshot, &old.sockets)?;
         adopt_endpoints(&snapshot, true, self.shared.world.clock().mono());
+        let now = self.shared.world.clock().now();
+        analysis::adopt(&mut analyses, &mut overrides, &snapshot, now);
         let directory = Arc::clone(&snapshot.directory);
         let snapshot = snapshot.under(&overrides);
         serve_endpoints(&snapshot, &overrides);

@@ -11,6 +11,7 @@
 #![expect(clippy::vec_box, reason = "what is leased moves often, and a box is one word")]
 
 mod addresses;
+mod analysis;
 mod backend;
 mod backend_h1;
 mod backend_h2;
@@ -61,6 +62,7 @@ mod watch;
 mod wire;
 mod worker;
 
+pub use analysis::{AnalysisEvent, AnalysisReport};
 pub use clock::Clock;
 pub use gateway::{BindError, Gateway, Options, StartError};
 pub use overrides::{Order, OverrideError};

@@ -27,9 +27,14 @@ pub enum OverrideError {
     Heavy,
     #[error("the backend `{backend}` has no endpoint `{endpoint}`")]
     NoEndpoint { backend: String, endpoint: String },
+    #[error("`{ANALYSIS}` is how a route's analysis signs: sign otherwise")]
+    Author,
     #[error(transparent)]
     TooMany(#[from] TooMany),
 }
+
+/// Who changes the weights of routes with an `analysis`.
+pub(crate) const ANALYSIS: &str = "analysis";
 
 /// Who changes something, why, and for how long.
 #[derive(Clone, Debug)]
@@ -51,7 +56,10 @@ impl Gateway {
     /// The configuration that serves has nothing of that name, or there are too many.
     pub fn set_override(&self, order: Order) -> Result<u64, OverrideError> {
         check(&self.snapshot(), &order.change)?;
-        Ok(self.shared.set_override(order)?)
+        if order.author == ANALYSIS {
+            return Err(OverrideError::Author);
+        }
+        Ok(self.shared.set_override(&mut self.shared.overrides(), order)?)
     }
 
     /// Ends the override of this revision, or all; says how many.
@@ -73,17 +81,20 @@ impl Shared {
         self.overrides.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_override(&self, order: Order) -> Result<u64, TooMany> {
+    /// With the lock that its caller has, perhaps to see first what holds.
+    pub(crate) fn set_override(
+        &self,
+        overrides: &mut Overrides,
+        order: Order,
+    ) -> Result<u64, TooMany> {
         let Order { change, author, reason, lasts } = order;
         let now = self.world.clock().now();
         let until = lasts.map(|lasts| now.mono.saturating_add(lasts));
-        let mut overrides = self.overrides();
         let one = Override { revision: 0, change, author, reason, set_at: now.wall, until };
         let revision = overrides.set(one.clone())?;
         let Override { change, author, reason, .. } = &one;
         tracing::info!(revision, ?change, author, reason, "an override is in force");
-        self.put_in_force(&overrides);
-        drop(overrides);
+        self.put_in_force(overrides);
         Ok(revision)
     }
 
@@ -94,7 +105,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn end_overrides(
+    fn end_overrides(
         &self,
         how: &str,
         take: impl FnOnce(&mut Overrides) -> Vec<Override>,
@@ -104,9 +115,7 @@ impl Shared {
         if ended.is_empty() {
             return 0;
         }
-        for Override { revision, change, author, .. } in &ended {
-            tracing::info!(revision, ?change, author, how, "an override has ended");
-        }
+        tell_ended(&ended, how);
         self.put_in_force(&overrides);
         ended.len()
     }
@@ -116,6 +125,12 @@ impl Shared {
         let snapshot = Snapshot::clone(&active.snapshot).under(overrides);
         serve_endpoints(&snapshot, overrides);
         self.active.send_replace(Arc::new(Active::under(&active, snapshot)));
+    }
+}
+
+pub(crate) fn tell_ended(ended: &[Override], how: &str) {
+    for Override { revision, change, author, .. } in ended {
+        tracing::info!(revision, ?change, author, how, "an override has ended");
     }
 }
 

@@ -41,7 +41,9 @@ impl ReadError {
     pub(crate) fn into_error(self) -> io::Error {
         match self {
             Self::Io(error) => error,
-            Self::Body(error) => io::Error::other(format!("the body is broken: {}", error.reason())),
+            Self::Body(error) => {
+                io::Error::other(format!("the body is broken: {}", error.reason()))
+            }
         }
     }
 }

@@ -106,6 +106,7 @@ impl Worker {
             if index == 0 {
                 tokio::task::spawn_local(crate::probe::run(Rc::clone(&worker)));
                 tokio::task::spawn_local(crate::judge::run(Rc::clone(&worker)));
+                tokio::task::spawn_local(crate::analysis::run(Rc::clone(&worker)));
             }
             // An error means that the gateway is gone, which is reason enough to stop.
             let _stopped = stop.wait_for(|stop| *stop).await.is_ok();

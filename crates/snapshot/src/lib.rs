@@ -52,4 +52,4 @@ pub use snapshot::{
     Access, CertificateFacts, Hedge, NamedAuthenticator, Retry, Route, RouteBulkhead, Snapshot,
     Timeouts, Version,
 };
-pub use targets::{Overruled, Picked, PickedBy, Targets, Variant, When};
+pub use targets::{Canary, Overruled, Picked, PickedBy, Targets, Variant, When};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use portcullis_core::{Exchange, Known};
-use portcullis_upstream::{Change, Overrides, Split};
+use portcullis_upstream::{AnalysisSettings, Change, Overrides, Split};
 
 use crate::backend::HashKey;
 use crate::router::{Condition, header_holds, query_holds};
@@ -19,6 +19,17 @@ pub struct Targets {
     pub split: Split,
     /// What keeps a client at its variant: the first that a request has.
     pub sticky: Vec<HashKey>,
+    /// What brings one of two variants up.
+    pub canary: Option<Canary>,
+}
+
+/// A variant that is compared with the only other one.
+#[derive(Clone, Debug)]
+pub struct Canary {
+    /// Into [`Targets::variants`].
+    pub canary: usize,
+    pub baseline: usize,
+    pub settings: AnalysisSettings,
 }
 
 /// A backend under the name that it has on one route.
@@ -137,15 +148,17 @@ pub struct Overruled {
 }
 
 impl Snapshot {
-    /// The same configuration under these overrides. Those of routes that it does not have are
-    /// passed over: they may come back.
+    /// The same configuration under these overrides. Those of routes that it does not have, and
+    /// those that give something only to variants that it does not have, are passed over: they
+    /// may come back.
     #[must_use]
     pub fn under(self, overrides: &Overrides) -> Self {
         let weights = overrides.list().iter().filter_map(|one| match &one.change {
             Change::Weights { route, weights } => {
                 let route = self.route(route)?;
                 let split = route.to.as_ref()?.weighed(&route.name, weights);
-                Some((route.index, Overruled { revision: one.revision, split }))
+                let revision = one.revision;
+                (!split.is_empty()).then_some((route.index, Overruled { revision, split }))
             }
             Change::Service { .. } => None,
         });
@@ -154,6 +167,14 @@ impl Snapshot {
         version.overrides = overrides.revision();
         let overridden = (!overridden.is_empty()).then(|| Arc::new(overridden));
         Self { version, overridden, ..self }
+    }
+
+    /// Whether an override holds in place of the weights of the route of this name.
+    #[must_use]
+    pub fn is_weighed(&self, name: &str) -> bool {
+        let overridden = self.overridden.as_ref();
+        let route = self.route(name);
+        route.zip(overridden).is_some_and(|(route, all)| all.contains_key(&route.index))
     }
 
     /// The shares that a route's variants have now.
@@ -271,9 +292,12 @@ backends: { v1: "http://10.0.0.1", v2: "http://10.0.0.2" }
         let after = under.clone().under(&overrides);
         assert_eq!(chosen(&after, "GET http://h/"), "stable by sticky");
         assert_eq!(after.version, snapshot.version);
-        // What weighs nothing gets nothing.
+        // Where none of its variants is left, what is written holds.
+        assert!(under.is_weighed("orders") && !under.is_weighed("gone"));
         set(&mut overrides, to("unknown", 1));
-        assert_eq!(chosen(&snapshot.clone().under(&overrides), "GET http://h/"), "none");
+        let unknown = snapshot.clone().under(&overrides);
+        assert_eq!(chosen(&unknown, "GET http://h/"), "stable by sticky");
+        assert!(!unknown.is_weighed("orders"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and timers belong to `proxy`, which drives what is here. All of it is shared by every worker:
 //! [`Balancer::pick`] takes no lock. The states are drawn in `LIFECYCLE.md`.
 
+pub mod analysis;
 pub mod backoff;
 pub mod balancer;
 pub mod breaker;
@@ -13,6 +14,7 @@ pub mod bulkhead;
 pub mod capacity;
 pub mod directory;
 pub mod endpoint;
+pub mod eprocess;
 pub mod gradient;
 pub mod health;
 mod latency;
@@ -37,6 +39,7 @@ mod watching;
 mod window;
 pub mod zone;
 
+pub use analysis::{Analysis, AnalysisSettings, Seen};
 pub use balancer::{Algorithm, Ask, Balancer, EndpointIndex, EndpointsTooMany, Member, Settings};
 pub use breaker::Breaker;
 pub use budget::Budget;

@@ -28,6 +28,12 @@ impl Split {
         Self { sums: sums.into(), marks: marks.into() }
     }
 
+    /// Whether every weight is 0.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sums.last().is_none_or(|total| *total == 0)
+    }
+
     /// The target for a number spread over all of `u64`; `None` when every weight is 0.
     #[must_use]
     pub fn pick(&self, random: u64) -> Option<usize> {
@@ -108,6 +114,7 @@ mod tests {
         assert_eq!((even.pick(0), even.pick(u64::MAX)), (Some(0), Some(1)));
         for none in [split(&[0, 0]), split(&[])] {
             assert_eq!((none.pick(3), none.stick(3)), (None, None));
+            assert!(none.is_empty() && !split(&[0, 1]).is_empty());
         }
     }
 

@@ -34,6 +34,10 @@ impl View for Scripted {
         if id == "known" { json!([{ "request_id": id }]) } else { json!([]) }
     }
 
+    fn analysis(&self) -> Value {
+        json!([])
+    }
+
     fn overrides(&self) -> Value {
         json!([])
     }
@@ -225,6 +229,7 @@ fn overrides_are_set_and_cleared_by_who_may_and_by_nobody_else() {
     assert_eq!(socket(Method::POST, "/overrides/1", b"good"), 405);
     assert_eq!(socket(Method::POST, "/overridesx", b"good"), 405);
     assert_eq!(socket(Method::GET, "/overrides", b""), 200);
+    assert_eq!(socket(Method::GET, "/analysis", b""), 200);
     assert_eq!(socket(Method::DELETE, "/overrides", b""), 200);
     assert_eq!(socket(Method::DELETE, "/overrides/1", b""), 200);
     assert_eq!(socket(Method::DELETE, "/overrides/2", b""), 404);
@@ -235,4 +240,5 @@ fn overrides_are_set_and_cleared_by_who_may_and_by_nobody_else() {
         assert_eq!(said(Access::Probes, method, "/overrides", b"good"), 405);
     }
     assert_eq!(said(Access::Probes, Method::GET, "/overrides", b""), 404);
+    assert_eq!(said(Access::Probes, Method::GET, "/analysis", b""), 404);
 }

@@ -37,6 +37,10 @@ impl View for Scripted {
         if id == "known" { json!([{ "request_id": id }]) } else { json!([]) }
     }
 
+    fn analysis(&self) -> Value {
+        json!([])
+    }
+
     fn overrides(&self) -> Value {
         json!([])
     }

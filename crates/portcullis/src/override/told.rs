@@ -96,7 +96,7 @@ fn show(gateway: &Gateway, one: &Override) -> Shown {
     let in_use = match &one.change {
         Change::Weights { route, weights: to } => {
             weights = Some(Weights { route: route.clone(), to: to.iter().cloned().collect() });
-            snapshot.route(route).is_some_and(|route| route.to.is_some())
+            snapshot.is_weighed(route)
         }
         Change::Service { backend, endpoint: url, service } => {
             let state = match service {

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure in a test's helper fails the test")]
 
+mod analysis;
 mod audit;
 mod binary;
 mod check;

@@ -20,6 +20,7 @@ fn help() {
           routes       Print the route table: what is matched, who may pass, and where it goes
           explain      Say what would become of a request, phase by phase, without sending it
           override     Shift a running gateway's traffic: weights, blue-green, endpoints out of service
+          analysis     Show a running gateway's canaries: how far they are, and what speaks against them
           schema       Print the JSON Schema of the configuration, for editors
           keys         Make, list, rotate and revoke API keys; hash passwords
           token        Make a signed token for tests, or print the key set that it is verified with
@@ -53,7 +54,7 @@ fn every_verb_has_help_with_an_example() {
         .take_while(|line| !line.is_empty())
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(verbs.len(), 12, "{help}");
+    assert_eq!(verbs.len(), 13, "{help}");
     for verb in verbs {
         let arguments: &[&str] = match verb {
             "drill" => &["drill", "backends", "--help"],

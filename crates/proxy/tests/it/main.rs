@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure in a test's helper fails the test")]
 
+mod analysis;
 mod balance;
 mod bulkheads;
 mod calls;

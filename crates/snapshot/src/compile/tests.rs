@@ -5,6 +5,7 @@ use expect_test::{Expect, expect};
 use crate::snapshot::{Access, Snapshot};
 use crate::testing::{Compiled, Files, compiled, compiled_after};
 
+mod canaries;
 mod client_certificates;
 mod credentials;
 mod findings;

@@ -99,6 +99,14 @@ metrics! {
     MirrorLatencyDifference = Histogram "portcullis_mirror_latency_difference_seconds" "seconds"
         ["route", "mirror"]
         "By how much the head of the mirror's answer came slower or faster.";
+    AnalysisEvents = Counter "portcullis_analysis_events" "" ["route", "event"]
+        "What happened to canaries; event: step, promoted, rolled_back, paused, resumed.";
+    AnalysisShare = Gauge "portcullis_analysis_canary_ratio" "ratio" ["route"]
+        "The share of the requests that the analysis of a route gives its canary.";
+    AnalysisPaused = Gauge "portcullis_analysis_paused" "" ["route"]
+        "1 while somebody else's override decides about the weights.";
+    AnalysisEvidence = Gauge "portcullis_analysis_evidence" "" ["route", "cause"]
+        "So many to one for the canary being worse, by errors or slow; at 2000 it is rolled back.";
     Upgrades = Counter "portcullis_upgrades" "" ["route"]
         "Connections that became a WebSocket.";
     UpgradesActive = Gauge "portcullis_upgrades_active" "" ["route"]
