@@ -44,6 +44,14 @@ fn is_fault(status: u8, request: &RequestHead) -> bool {
     grpc::is_fault(status, request.fields.get(b"grpc-timeout").is_some())
 }
 
+/// How a call has ended; `None` for what is none, or has not said.
+pub(crate) fn status(leg: &Leg, request: &RequestHead, head: &ResponseHead) -> Option<u8> {
+    if !grpc::is_grpc(&request.fields) {
+        return None;
+    }
+    grpc::status(&head.fields).or_else(|| leg.trailers().and_then(grpc::status))
+}
+
 /// Whether a call's trailers say that its service is at fault.
 pub(crate) fn ends_badly(trailers: Option<&Fields>, request: &RequestHead) -> bool {
     trailers.and_then(grpc::status).is_some_and(|status| is_fault(status, request))

@@ -17,6 +17,7 @@ use portcullis_telemetry::record::Record;
 
 use crate::backend::{HeadKind, Leg};
 use crate::bounds;
+use crate::call;
 use crate::client::{Client, Respond};
 use crate::deadline::Wait;
 use crate::forward::Arrived;
@@ -303,7 +304,9 @@ async fn send<C: Client>(
             hang_up(worker, &mut arrived, &slot.exchange, &mut slot.trip.judged, ended.as_ref());
             ended?;
             if let Some(mirrored) = mirrored {
-                mirrored.real_ended(worker, slot.trip.bytes_out);
+                let (request, head) = (&slot.exchange.request, &slot.response);
+                let grpc = call::status(&arrived.leg, request, head);
+                mirrored.real_ended(worker, slot.trip.bytes_out, grpc);
             }
             put_away(worker, arrived);
         }

@@ -70,28 +70,41 @@ pub(crate) struct Pair {
     /// Status, and the time to the head.
     real: (u16, Duration),
     status: Cell<Option<u16>>,
-    /// Lengths of the two bodies, once they have ended. Either may be the first.
-    real_size: Cell<Option<u64>>,
-    size: Cell<Option<u64>>,
+    /// How the two answers have ended. Either may be the first.
+    real_end: Cell<Option<End>>,
+    end: Cell<Option<End>>,
+}
+
+/// The end of an answer of which all has come.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// Of its body.
+    bytes: u64,
+    /// gRPC's status, of a call.
+    grpc: Option<u8>,
 }
 
 impl Pair {
-    /// The client has been sent all of the backend's body, as it was.
-    pub(crate) fn real_ended(&self, worker: &Worker, bytes: u64) {
-        self.real_size.set(Some(bytes));
-        self.compare_sizes(worker);
+    /// The client has been sent all of the backend's answer, as it was.
+    pub(crate) fn real_ended(&self, worker: &Worker, bytes: u64, grpc: Option<u8>) {
+        self.real_end.set(Some(End { bytes, grpc }));
+        self.compare_ends(worker);
     }
 
-    fn mirror_ended(&self, worker: &Worker, bytes: u64) {
-        self.size.set(Some(bytes));
-        self.compare_sizes(worker);
+    fn mirror_ended(&self, worker: &Worker, bytes: u64, grpc: Option<u8>) {
+        self.end.set(Some(End { bytes, grpc }));
+        self.compare_ends(worker);
     }
 
-    fn compare_sizes(&self, worker: &Worker) {
-        if let (Some(real), Some(mirror)) = (self.real_size.get(), self.size.get())
-            && self.status.get() == Some(self.real.0)
-        {
-            self.series.sized(worker.metrics.id(), real, mirror);
+    fn compare_ends(&self, worker: &Worker) {
+        let (Some(real), Some(mirror)) = (self.real_end.get(), self.end.get()) else { return };
+        // Of answers that differ anyway nothing more is said.
+        if self.status.get() == Some(self.real.0) {
+            let id = worker.metrics.id();
+            if real.grpc != mirror.grpc {
+                self.series.differs(id);
+            }
+            self.series.sized(id, real.bytes, mirror.bytes);
         }
     }
 }
@@ -198,8 +211,8 @@ impl Drawn<'_> {
             request_id: exchange.request_id,
             real: (slot.response.status.as_u16(), took),
             status: Cell::default(),
-            real_size: Cell::default(),
-            size: Cell::default(),
+            real_end: Cell::default(),
+            end: Cell::default(),
         });
         let job = Job {
             backend: Arc::clone(backend),

@@ -18,7 +18,7 @@ use portcullis_upstream::{Ask, Tried, Verdict};
 
 use super::Job;
 use crate::backend::{Begin, HeadFailure, Leg};
-use crate::call::{Told, ends_badly, told};
+use crate::call::{self, Told, ends_badly, told};
 use crate::circuit;
 use crate::deadline::{Deadline, Wait};
 use crate::dial::{self, NoConnection};
@@ -78,7 +78,7 @@ async fn exchange(worker: &Rc<Worker>, job: &mut Job) -> Result<CopyResult, NoCo
     let mut whole = false;
     if let (Ok(()), Some(leg)) = (&ended, &mut leg) {
         compare(worker, job, answer.status.as_u16(), took);
-        whole = body(worker, &deadline, job, leg).await;
+        whole = body(worker, &deadline, job, leg, &answer).await;
         let is_call = told(leg, &job.request, &answer) == Told::Later;
         if is_call && ends_badly(leg.trailers(), &job.request) {
             verdict = Some(Verdict::Status);
@@ -192,7 +192,13 @@ async fn head(
 }
 
 /// Reads the body away. Whether all of it came.
-async fn body(worker: &Worker, deadline: &Deadline, job: &Job, leg: &mut Leg) -> bool {
+async fn body(
+    worker: &Worker,
+    deadline: &Deadline,
+    job: &Job,
+    leg: &mut Leg,
+    answer: &ResponseHead,
+) -> bool {
     let mut bytes = 0;
     while bytes <= ANSWER_BYTES_MAX {
         let progress = poll_fn(|cx| {
@@ -207,7 +213,8 @@ async fn body(worker: &Worker, deadline: &Deadline, job: &Job, leg: &mut Leg) ->
         match progress.await {
             Some(Ok(Progress::More)) => {}
             Some(Ok(Progress::End)) => {
-                job.pair.mirror_ended(worker, bytes);
+                let grpc = call::status(leg, &job.request, answer);
+                job.pair.mirror_ended(worker, bytes, grpc);
                 return true;
             }
             Some(Err(_)) => {

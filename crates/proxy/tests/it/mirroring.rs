@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use portcullis_testkit::backend::{Received, response};
+use portcullis_testkit::h2_backend::{Manner, map};
 use portcullis_testkit::{
     Backend, Client, H2Backend, Protocol, Request, Setup, TestGateway, WebSocket, event, until,
 };
@@ -271,6 +273,68 @@ async fn a_mirror_that_is_down_or_full_is_left_alone() {
     until("refusals", || skipped(&gateway, "busy") == 2).await;
 }
 
+/// What is known of the mirror's backend holds for copies as for requests.
+#[tokio::test]
+async fn copies_open_the_breaker_of_their_backend_and_it_refuses_them() {
+    let (real, mirror) = (Backend::echo().await, Backend::always(response(500, "")).await);
+    let breaker = "outliers: off, breaker: { of: backend, requests_min: 4, open: 5s, probes: 1 }";
+    let backend = format!("{{ endpoints: [{:?}], {breaker} }}", mirror.url());
+    let gateway = Setup::new(&text(&real.url(), &backend, "")).start();
+    for copies in 1..=4 {
+        get(&gateway, 1).await;
+        answered(&gateway, copies).await;
+    }
+    get(&gateway, 3).await;
+    until("refusals", || skipped(&gateway, "breaker_open") == 3).await;
+    assert_eq!(mirror.requests().len(), 4);
+    gateway.advance(Duration::from_secs(6)).await;
+    get(&gateway, 1).await;
+    answered(&gateway, 5).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut() {
+    let real = Backend::always(response(200, "four")).await;
+    let mirror = Backend::start(|mut conversation| async move {
+        conversation.request().await;
+        conversation.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        // More than is read of an answer, and no end.
+        for _ in 0..11 << 4 {
+            conversation.send(&piece).await;
+        }
+        conversation.until_closed().await;
+    })
+    .await;
+    let gateway = gateway(&real, &mirror, "");
+    get(&gateway, 1).await;
+    answered(&gateway, 1).await;
+    let flying = || gateway.gateway.snapshot().backends[1].capacity.requests.used();
+    until("the end of the copy", || flying() == 0).await;
+    assert_eq!(count(&gateway, "size_difference_bytes_count", ""), 0);
+    get(&gateway, 1).await;
+    until("another connection", || mirror.connections() == 2).await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_sheds_load_makes_no_copies() {
+    let (real, mirror) = (Backend::echo().await, Backend::echo().await);
+    let text = text(&real.url(), &format!("{:?}", mirror.url()), "");
+    let listeners = r#"listeners: { plain: { bind: "127.0.0.1:0", shed: 100ms } }"#;
+    let text = text.replace("match: /**", "match: /**, priority: critical");
+    let gateway = Setup::new(&format!("{listeners}\n{text}")).start();
+    get(&gateway, 1).await;
+    answered(&gateway, 1).await;
+    let late = Duration::from_millis(300);
+    for _ in 0..7 {
+        gateway.clock.stall(Duration::from_millis(100), late, late);
+        gateway.settle().await;
+    }
+    get(&gateway, 2).await;
+    assert_eq!(skipped(&gateway, "overloaded"), 2);
+    assert_eq!(mirror.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn answers_are_compared() {
     let permits = Arc::new(Semaphore::new(0));
@@ -312,6 +376,49 @@ async fn answers_are_compared() {
         count(&gateway, &name, ",mirror=\"slower\"")
     };
     assert_eq!((slower("count"), slower("sum")), (1, 3));
+}
+
+/// Calls that end so, in their trailers.
+async fn calls(status: &'static str) -> H2Backend {
+    H2Backend::start(Manner::default(), move |mut stream| async move {
+        if stream.whole().await.is_none() {
+            return;
+        }
+        let mut send = stream.head(200, &[("content-type", "application/grpc")]);
+        drop(send.send_data(Bytes::from_static(b"\0\0\0\0\0"), false));
+        drop(send.send_trailers(map(&[("grpc-status", status)])));
+    })
+    .await
+}
+
+#[tokio::test]
+async fn calls_of_grpc_are_compared_by_how_they_end() {
+    let (real, mirror) = (calls("0").await, calls("13").await);
+    let backend =
+        |backend: &H2Backend| format!("{{ endpoints: [{:?}], protocol: h2 }}", backend.url());
+    let text = |of: &H2Backend| {
+        let text = text("REAL", &backend(of), ", unsafe_methods: true");
+        text.replace("\"REAL\"", &backend(&real))
+    };
+    let gateway = Setup::new(&text(&mirror)).start();
+    let differences = || count(&gateway, "status_differences_total", "");
+    let ended = || count(&gateway, "size_difference_bytes_count", "");
+    let call = || {
+        let request = Request::stream("/shop.Orders/Get", &["\0\0\0\0\0"]).field("te", "trailers");
+        request.field("content-type", "application/grpc")
+    };
+    let mut client = Client::connect(&gateway, Protocol::H2).await;
+    for _ in 0..3 {
+        client.send(call()).await.unwrap();
+    }
+    until("all ends", || ended() == 3).await;
+    assert_eq!(differences(), 3);
+    let alike = calls("0").await;
+    gateway.swap(&text(&alike));
+    gateway.settle().await;
+    client.send(call()).await.unwrap();
+    until("all ends", || ended() == 4).await;
+    assert_eq!((differences(), alike.seen().len()), (3, 1));
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ metrics! {
         ["route", "status_class", "mirror_class"]
         "Answered copies by the class of the status that counted and of the mirror's.";
     MirrorStatusDifferences = Counter "portcullis_mirror_status_differences" "" ["route"]
-        "Of them, those whose two statuses were not the same.";
+        "Of them, those whose two statuses, of HTTP or of gRPC, were not the same.";
     MirrorSizeDifference = Histogram "portcullis_mirror_size_difference_bytes" "bytes" ["route"]
         "By how much the mirror's body was longer or shorter, where the statuses were the same.";
     MirrorLatencyDifference = Histogram "portcullis_mirror_latency_difference_seconds" "seconds"

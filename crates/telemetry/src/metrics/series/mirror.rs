@@ -63,6 +63,11 @@ impl Series<MirrorShard> {
         histogram.observe(&LATENCY, micros(mirror.1.abs_diff(real.1)));
     }
 
+    /// Their statuses are the same, and those of gRPC are not.
+    pub fn differs(&self, worker: &WorkerId) {
+        self.shards.of(worker).statuses_differ.add(1);
+    }
+
     /// Two bodies have ended whose heads had the same status.
     pub fn sized(&self, worker: &WorkerId, real: u64, mirror: u64) {
         self.shards.of(worker).sizes.observe(&SIZE, mirror.abs_diff(real));
