@@ -60,6 +60,7 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("slow-start", balancing::slow_start()?),
         ("panic-threshold", balancing::panic_threshold()?),
         ("zones", places::zones()?),
+        ("priorities", places::priorities()?),
         ("set-aside", protecting::set_aside()?),
         ("outliers", protecting::outliers()?),
         ("breaker", protecting::circuit_breaker()?),

@@ -107,3 +107,67 @@ pub(super) fn zones() -> anyhow::Result<Plot> {
         ],
     })
 }
+
+/// When each of three endpoints of the first priority is down, in seconds.
+const FAILS: [(f64, f64); 3] = [(10.0, 30.0), (15.0, 30.0), (20.0, 35.0)];
+
+pub(super) fn priorities() -> anyhow::Result<Plot> {
+    let listed: Vec<_> = (0..5)
+        .map(|index| Listed {
+            priority: u16::from(index >= FAILS.len()),
+            ..Listed::new(&format!("http://endpoint-{index}"))
+        })
+        .collect();
+    let member = |(seed, one): (u64, &Listed)| Member {
+        endpoint: Arc::new(Endpoint::new(&one.url, seed)),
+        weight: 1,
+    };
+    let members = (0..).zip(&listed).map(member).collect();
+    let settings = Settings { slow_start: at(30.0) - at(0.0), ..Settings::default() };
+    let balancer = Balancer::placed(settings, members, &listed)?;
+    let mut mix = Mix::new(23);
+    let mut given: [Course; 2] = Default::default();
+    let mut well: Course = Course::default();
+    for window in 0..120 {
+        let begin = f64::from(window) * WINDOW;
+        let is_down =
+            |index: usize| FAILS.get(index).is_some_and(|(from, to)| (*from..*to).contains(&begin));
+        for (index, member) in balancer.members().iter().enumerate() {
+            check(&member.endpoint, !is_down(index), at(begin));
+        }
+        let middle = begin + WINDOW / 2.0;
+        let left = (0..FAILS.len()).filter(|index| !is_down(*index)).count();
+        well.push((middle, left as f64));
+        let mut counts = [0.0; 2];
+        for request in 0..(RATE * WINDOW) as u32 {
+            let now = at(begin + f64::from(request) / RATE);
+            let ask = Ask { now, random: mix.next(), ..Ask::default() };
+            let Some(index) = balancer.pick(ask, &Tried::NONE) else { continue };
+            counts[usize::from(listed[index.get()].priority)] += 1.0 / WINDOW;
+        }
+        for (course, count) in given.iter_mut().zip(counts) {
+            course.push((middle, count));
+        }
+    }
+    let [first, second] = given;
+    Ok(Plot {
+        title: "priority",
+        about: "Three endpoints of priority 0 go down one after the other and come back; two of \
+                priority 1 stand in for them.",
+        spans: vec![(15.0, 30.0, "priority 1 takes over"), (30.0, 45.0, "and gives back")],
+        seconds: 60.0,
+        panels: vec![
+            Panel {
+                label: "endpoints of priority 0 that are well",
+                lines: vec![Line::new("of three", GREY, well)],
+            },
+            Panel {
+                label: "requests a second",
+                lines: vec![
+                    Line::new("priority 0", BLUE, first),
+                    Line::new("priority 1", ORANGE, second),
+                ],
+            },
+        ],
+    })
+}
