@@ -61,6 +61,7 @@ fn pictures() -> anyhow::Result<Vec<(String, String)>> {
         ("panic-threshold", balancing::panic_threshold()?),
         ("zones", places::zones()?),
         ("priorities", places::priorities()?),
+        ("subsets", places::subsets()?),
         ("set-aside", protecting::set_aside()?),
         ("outliers", protecting::outliers()?),
         ("breaker", protecting::circuit_breaker()?),

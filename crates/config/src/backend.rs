@@ -357,7 +357,7 @@ struct LongEndpoint {
     zone: Option<String>,
     /// Whatever else is to be known of it, as texts. Default: none.
     #[serde(default)]
-    #[schemars(length(max = 16))]
+    #[schemars(extend("maxProperties" = 16))]
     labels: BTreeMap<String, String>,
     /// It finishes what it has and gets nothing new. Default: `false`.
     #[serde(default)]

@@ -68,7 +68,7 @@ pub use route::{
 };
 pub use schema::schema;
 pub use socket::{BindAddress, SocketMode};
-pub use target::{Target, When};
+pub use target::{Subset, Target, When, WhenEmpty};
 pub use text::{
     AbsolutePath, AdminAddress, EndpointUrl, HostHeader, HostName, ListenAddress, LogDestination,
     Name, Network, Reason, Reference, Statuses,

@@ -1,6 +1,7 @@
 //! Where a route sends its requests, as written: a backend, or variants with their shares.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use portcullis_core::decode::{Entries, Spanned, short_or_long};
 use portcullis_core::node::{Key, Node, Value};
@@ -22,8 +23,34 @@ pub struct Target {
     pub name: Spanned<String>,
     pub backend: Spanned<String>,
     pub weight: u32,
+    pub subset: Option<Spanned<Subset>>,
     /// A request that meets any of these goes here, whatever the weights are.
     pub when: Vec<When>,
+}
+
+/// Endpoints with some labels.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subset {
+    /// Names and values, all of which an endpoint has to have.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
+    pub labels: BTreeMap<String, String>,
+    /// What becomes of requests when no such endpoint is usable: `refuse` answers with a 503, after
+    /// those that are down by their checks have been tried as `panic_threshold` says; `any` takes
+    /// another endpoint of the backend. Default: `refuse`.
+    #[serde(default)]
+    pub empty: WhenEmpty,
+}
+
+/// What becomes of requests when no endpoint of a subset is usable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenEmpty {
+    /// A 503.
+    #[default]
+    Refuse,
+    /// Another endpoint of the backend.
+    Any,
 }
 
 /// Conditions, all of which must hold.
@@ -54,6 +81,9 @@ struct LongTarget {
     /// what `when` says.
     #[serde(default)]
     weight: Weight,
+    /// Which endpoints of the backend it keeps to, by their labels. Default: all.
+    #[serde(default)]
+    subset: Option<Spanned<Subset>>,
     /// Requests that go here whatever the weights are: conditions, or a list of which any will do.
     /// Of several variants whose conditions hold the first has the request.
     #[serde(default)]
@@ -139,7 +169,8 @@ impl<'de> Deserialize<'de> for Targets {
         if let Value::Str(name) = node.value {
             let backend = Spanned::new(name, node.span);
             let name = backend.clone();
-            return Ok(Self(vec![Target { name, backend, weight: 100, when: Vec::new() }]));
+            let (weight, subset, when) = (100, None, Vec::new());
+            return Ok(Self(vec![Target { name, backend, weight, subset, when }]));
         }
         let entries = Entries::<Written>::deserialize(&node).map_err(D::Error::custom)?;
         if entries.iter().all(|(_, written)| written.0.weight.0 == 0) {
@@ -164,5 +195,5 @@ fn target(key: Key, long: LongTarget) -> Result<Target, String> {
         Some(backend) => Spanned::new(backend.value.0, backend.span),
         None => name.clone(),
     };
-    Ok(Target { name, backend, weight: long.weight.0, when })
+    Ok(Target { name, backend, weight: long.weight.0, subset: long.subset, when })
 }

@@ -61,6 +61,18 @@ fn row(backend: &Backend, now: Duration) -> Value {
             "share": set.balancer.own_zone_share(now),
         });
     }
+    let subsets = set.balancer.subsets(now).map(|(terms, standing)| {
+        json!({
+            "labels": terms.labels,
+            "empty": if terms.or_any { "any" } else { "refuse" },
+            "endpoints": standing.endpoints,
+            "usable": standing.usable,
+        })
+    });
+    let subsets: Vec<Value> = subsets.collect();
+    if !subsets.is_empty() {
+        row["subsets"] = subsets.into();
+    }
     row
 }
 

@@ -210,11 +210,12 @@ impl Said {
                         None => to.backend.clone(),
                     };
                     let zone = to.zone.as_ref().map(|zone| format!(", in the zone {zone} first"));
+                    let subset = to.subset.as_ref().map(|subset| format!(" with {subset}"));
                     let share = match to.weight == total {
                         true => String::new(),
                         false => format!(" ({} of {total})", to.weight),
                     };
-                    name + &share + &zone.unwrap_or_default()
+                    name + &share + &subset.unwrap_or_default() + &zone.unwrap_or_default()
                 };
                 let to: Vec<String> = to.iter().map(share).collect();
                 format!("forwarded to {}", to.join(" or "))

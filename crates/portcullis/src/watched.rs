@@ -1,5 +1,5 @@
-//! What the metrics say of endpoints that are left out, of breakers and of zones. What a backend
-//! does not have has no series.
+//! What the metrics say of endpoints that are left out, of breakers, zones and subsets. What a
+//! backend does not have has no series.
 
 use std::time::Duration;
 
@@ -19,6 +19,11 @@ pub(crate) fn expose(backend: &Backend, balancer: &Balancer, now: Duration, out:
     }
     if let Some(share) = balancer.own_zone_share(now) {
         out.gauge(Metric::BackendZoneShare, &[name], share);
+    }
+    for (terms, standing) in balancer.subsets(now) {
+        let empty = if terms.or_any { "any" } else { "refuse" };
+        let labels = [name, &terms.to_string(), empty];
+        out.gauge(Metric::SubsetUsable, &labels, standing.usable as f64);
     }
     if let Some(breaker) = &backend.breaker {
         for state in State::ALL {

@@ -122,7 +122,9 @@ pub(crate) async fn forward<C: Client>(
     let authority = slot.exchange.request.authority;
     let home = set.home(&slot.exchange);
     let tried = Tried::default();
-    let mut tries = Tries { route, backend, set: &set, tried, key, home, authority };
+    let subset =
+        route.to.as_ref().and_then(|to| to.subset(slot.trip.variant.map(|picked| picked.at)));
+    let mut tries = Tries { route, backend, set: &set, tried, key, home, subset, authority };
     let mut hedged = accept.is_some();
     backend.budget.request();
     let mut chosen = None;
@@ -495,11 +497,19 @@ fn unavailable(slot: &mut Slot, tries: &Tries<'_>) -> Problem {
     if !detail.is_empty() {
         return Problem::new(codes::BACKEND_UNREACHABLE).detail(detail);
     }
-    match tries.set.balancer.opens_in(slot.exchange.now.mono) {
+    let ask = tries.ask(slot);
+    match tries.set.balancer.opens_in(&ask) {
         Some(wait) => circuit::open("every endpoint's", wait),
-        None => Problem::new(codes::BACKEND_UNAVAILABLE)
-            .detail("no endpoint is in service")
-            .retry_after(UNAVAILABLE),
+        None => {
+            let problem = Problem::new(codes::BACKEND_UNAVAILABLE).retry_after(UNAVAILABLE);
+            let subsets = &tries.set.balancer.settings().subsets;
+            match ask.subset.and_then(|number| subsets.get(usize::from(number))) {
+                Some(subset) => {
+                    problem.detail(format_args!("no endpoint with {subset} is in service"))
+                }
+                None => problem.detail("no endpoint is in service"),
+            }
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub(crate) struct Tries<'a> {
     pub(crate) key: Option<u64>,
     /// Where the client's cookie says that it has been.
     pub(crate) home: Option<EndpointIndex>,
+    /// Which endpoints it keeps to.
+    pub(crate) subset: Option<u16>,
     /// The host as the client asked for it.
     pub(crate) authority: Span,
 }
@@ -61,7 +63,8 @@ pub(crate) struct Next {
 impl Tries<'_> {
     pub(crate) fn ask(&self, slot: &Slot) -> Ask {
         let random = slot.exchange.random.rotate_left(slot.trip.retries + 32);
-        Ask { now: slot.exchange.now.mono, random, key: self.key, home: self.home }
+        let (now, subset) = (slot.exchange.now.mono, self.subset);
+        Ask { now, random, key: self.key, home: self.home, subset }
     }
 
     pub(crate) fn pick(&self, slot: &Slot) -> Option<EndpointIndex> {

@@ -27,6 +27,7 @@ mod own_paths;
 mod policies;
 mod require;
 mod routes;
+mod subsets;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,7 @@ use portcullis_core::finding::{Finding, Findings};
 use portcullis_core::node::SourceSpan;
 use portcullis_core::registry::{Compile, Registry, Site, Sources};
 use portcullis_core::{Now, Policy};
-use portcullis_upstream::Directory;
+use portcullis_upstream::{Directory, subset};
 use rustls::RootCertStore;
 
 use crate::router::RoutePattern;
@@ -95,6 +96,7 @@ pub fn compile_with_patterns(
         composites: HashMap::new(),
         used: HashSet::new(),
         certificates: Vec::new(),
+        subsets: HashMap::new(),
     };
     let listeners = compiler.listeners();
     let backends = compiler.backends();
@@ -146,6 +148,8 @@ struct Compiler<'a, 'b> {
     /// Backends and auth entries that a route names, as `backends.NAME` and `auth.NAME`.
     used: HashSet<String>,
     certificates: Vec<CertificateFacts>,
+    /// Of each backend, those that routes keep to.
+    subsets: HashMap<&'a str, Vec<subset::Terms>>,
 }
 
 impl<'a> Compiler<'a, '_> {

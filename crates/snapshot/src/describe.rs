@@ -69,6 +69,9 @@ pub struct TargetRow {
     /// Some requests are its own whatever the weights are.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub when: bool,
+    /// The labels of the endpoints that it keeps to, and whether others will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
     /// The gateway's own zone, where the backend prefers that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
@@ -140,8 +143,14 @@ fn target_rows(snapshot: &Snapshot, route: &Route, targets: &Targets) -> Vec<Tar
     let rows = targets.variants.iter().enumerate().map(|(at, variant)| {
         let target = &snapshot.backends[usize::from(variant.backend)];
         let backend = target.name.to_string();
+        let settings = &target.endpoints.shape().settings;
+        let subset = variant.subset.and_then(|number| settings.subsets.get(usize::from(number)));
         TargetRow {
-            zone: target.endpoints.shape().settings.zone.as_ref().map(|zone| zone.own.to_string()),
+            subset: subset.map(|one| match one.or_any {
+                true => format!("{one} if there is one"),
+                false => one.to_string(),
+            }),
+            zone: settings.zone.as_ref().map(|zone| zone.own.to_string()),
             variant: Some(variant.name.to_string()).filter(|name| *name != backend),
             backend,
             weight: split.weight(at),

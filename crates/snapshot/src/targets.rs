@@ -39,6 +39,8 @@ pub struct Variant {
     /// Into [`Snapshot::backends`].
     pub backend: u16,
     pub weight: u32,
+    /// Which of the backend's endpoints it keeps to, as the backend numbers its subsets.
+    pub subset: Option<u16>,
     /// A request that meets any of these is its own, whatever the weights are.
     pub when: Vec<When>,
 }
@@ -102,6 +104,12 @@ impl Targets {
             [only] => Some(only.backend),
             _ => None,
         }
+    }
+
+    /// The subset of the variant that has the request, or of the only one.
+    #[must_use]
+    pub fn subset(&self, variant: Option<u16>) -> Option<u16> {
+        self.variants.get(usize::from(variant.unwrap_or(0)))?.subset
     }
 
     /// Which variant has the request; `split` has the weights that hold now. `None`: all are 0.

@@ -12,7 +12,8 @@
 //! tried.
 //!
 //! Where some endpoints are used before others, by their priority or because they are in the
-//! gateway's own zone, those stand in balancers of their own as well.
+//! gateway's own zone, or where requests keep to those with some labels, they stand in balancers of
+//! their own as well.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::mix::{Mix, scale};
 use crate::outlier;
 use crate::priority::Priorities;
 use crate::schedule;
+use crate::subset::{self, Subset};
 use crate::tried::Tried;
 use crate::zone::{self, Zones};
 
@@ -59,6 +61,8 @@ pub struct Ask {
     pub key: Option<u64>,
     /// Where the client has been before. It stays there while all is well with it.
     pub home: Option<EndpointIndex>,
+    /// Into [`Settings::subsets`]; `None`: any endpoint will do.
+    pub subset: Option<u16>,
 }
 
 /// An endpoint and its weight in one backend; weight 0 takes no requests.
@@ -78,6 +82,8 @@ pub struct Settings {
     pub panic_threshold: u32,
     /// `None`: zones do not count.
     pub zone: Option<zone::Terms>,
+    /// Those that requests may keep to.
+    pub subsets: Vec<subset::Terms>,
     /// `None`: nobody is ejected.
     pub outliers: Option<outlier::Terms>,
     /// Of each endpoint.
@@ -91,6 +97,7 @@ impl Default for Settings {
             slow_start: Duration::ZERO,
             panic_threshold: 50,
             zone: None,
+            subsets: Vec::new(),
             outliers: None,
             breaker: None,
         }
@@ -138,6 +145,8 @@ pub struct Balancer {
     spilled: Cursor,
     /// `None` for most, whose endpoints are all one.
     zones: Option<Box<Zones>>,
+    /// One for each of the settings, or none.
+    subsets: Box<[Subset]>,
 }
 
 /// A cache line of its own, since every worker writes it.
@@ -178,10 +187,11 @@ impl Balancer {
             cursor: Cursor::default(),
             spilled: Cursor::default(),
             zones: None,
+            subsets: Box::default(),
         })
     }
 
-    /// Of members that are listed so, in this order, where priorities and zones count.
+    /// Of members that are listed so, in this order, where priorities, zones and labels count.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -191,6 +201,9 @@ impl Balancer {
         listed: &[Listed],
     ) -> Result<Self, EndpointsTooMany> {
         let mut whole = Self::new(settings, members)?;
+        let subsets = whole.settings.subsets.iter();
+        let subsets = subsets.map(|terms| Subset::new(&whole, terms, listed));
+        whole.subsets = subsets.collect::<Option<_>>().ok_or(EndpointsTooMany(listed.len()))?;
         whole.priorities = Priorities::new(&whole, listed).map(Box::new);
         if whole.priorities.is_none() {
             whole.zones = Zones::new(&whole, listed).map(Box::new);
@@ -225,6 +238,9 @@ impl Balancer {
     /// A choice and no more: the request begins with [`Self::start`] or [`Endpoint::start`].
     #[must_use]
     pub fn pick(&self, ask: Ask, tried: &Tried) -> Option<EndpointIndex> {
+        if let Some(subset) = self.subset(&ask) {
+            return subset.pick(self, ask, tried);
+        }
         if let Some(priorities) = &self.priorities {
             return priorities.pick(ask, tried);
         }
@@ -246,6 +262,25 @@ impl Balancer {
         }
     }
 
+    fn subset(&self, ask: &Ask) -> Option<&Subset> {
+        self.subsets.get(usize::from(ask.subset?))
+    }
+
+    /// Those that a request may be given, as far as that does not depend on how they do.
+    fn admitted(&self, ask: &Ask) -> impl Iterator<Item = (EndpointIndex, &Member)> {
+        let subset = self.subset(ask);
+        self.candidates().filter(move |(index, _)| subset.is_none_or(|one| one.admits(*index)))
+    }
+
+    /// How each of the subsets does.
+    pub fn subsets(
+        &self,
+        now: Duration,
+    ) -> impl Iterator<Item = (&subset::Terms, subset::Standing)> {
+        let all = self.settings.subsets.iter().zip(&self.subsets);
+        all.map(move |(terms, subset)| (terms, subset.standing(now)))
+    }
+
     /// Whether a client goes on where it has been.
     fn stays(&self, home: EndpointIndex, ask: &Ask, tried: &Tried) -> bool {
         let member = self.members.get(home.get());
@@ -265,7 +300,7 @@ impl Balancer {
             }
             ask.random = Mix::new(ask.random).next();
         }
-        self.candidates()
+        self.admitted(&ask)
             .filter(|(index, member)| {
                 !tried.contains(*index) && member.endpoint.rank(ask.now) < Rank::Broken
             })
@@ -305,10 +340,12 @@ impl Balancer {
         self.zones.as_ref()?.kept(self, now)
     }
 
-    /// When one of the open breakers lets a request through; `None` if none is open.
+    /// When one of the open breakers of those that it may be given lets a request through; `None`
+    /// if none is open.
     #[must_use]
-    pub fn opens_in(&self, now: Duration) -> Option<Duration> {
-        let broken = self.candidates().filter(|(_, m)| m.endpoint.rank(now) == Rank::Broken);
+    pub fn opens_in(&self, ask: &Ask) -> Option<Duration> {
+        let now = ask.now;
+        let broken = self.admitted(ask).filter(|(_, m)| m.endpoint.rank(now) == Rank::Broken);
         broken.map(|(_, member)| member.endpoint.breaker().opens_in(now)).min()
     }
 

@@ -32,6 +32,7 @@ pub mod shed;
 #[cfg(test)]
 mod simulation;
 pub mod split;
+pub mod subset;
 pub mod tail;
 pub mod tried;
 pub mod verdict;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::balancer::{Ask, Balancer, EndpointIndex};
+use crate::balancer::{Ask, Balancer, EndpointIndex, Settings};
 use crate::endpoint::Rank;
 use crate::listed::Listed;
 use crate::mix::Mix;
@@ -47,7 +47,7 @@ impl Priorities {
             return None;
         }
         let tier = |number| {
-            let settings = whole.settings().clone();
+            let settings = Settings { subsets: Vec::new(), ..whole.settings().clone() };
             let part = Part::new(settings, whole.members(), listed, |one| one.priority == number);
             part.map(|part| Tier { number, part })
         };

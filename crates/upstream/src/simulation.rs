@@ -22,6 +22,8 @@ pub(crate) type Manner<'a> = dyn Fn(usize, Duration, &mut Mix) -> (Duration, Ver
 
 pub(crate) struct Simulation {
     pub(crate) balancer: Balancer,
+    /// Which subset all requests keep to.
+    pub(crate) subset: Option<u16>,
     mix: Mix,
 }
 
@@ -59,7 +61,8 @@ pub(crate) fn members(count: usize) -> Vec<Member> {
 
 impl Simulation {
     pub(crate) fn new(settings: Settings, members: Vec<Member>, seed: u64) -> Self {
-        Self { balancer: Balancer::new(settings, members).unwrap(), mix: Mix::new(seed) }
+        let balancer = Balancer::new(settings, members).unwrap();
+        Self { balancer, subset: None, mix: Mix::new(seed) }
     }
 
     /// Of members that are listed so, in this order.
@@ -67,7 +70,8 @@ impl Simulation {
         let endpoint = |one: &Listed| Arc::new(Endpoint::new(&one.url, seed));
         let member = |one| Member { endpoint: endpoint(one), weight: one.share() };
         let members = listed.iter().map(member).collect();
-        Self { balancer: Balancer::placed(settings, members, listed).unwrap(), mix: Mix::new(seed) }
+        let balancer = Balancer::placed(settings, members, listed).unwrap();
+        Self { balancer, subset: None, mix: Mix::new(seed) }
     }
 
     /// `per_second` requests a second, at random times.
@@ -102,7 +106,8 @@ impl Simulation {
                 seen.took.push(at - began);
                 seen.failed += u32::from(verdict.is_failure());
             }
-            let ask = Ask { now, random: self.mix.next(), ..Ask::default() };
+            let subset = self.subset;
+            let ask = Ask { now, random: self.mix.next(), subset, ..Ask::default() };
             let Some((index, in_flight)) = self.balancer.start(ask, &Tried::NONE) else {
                 seen.refused += 1;
                 continue;
@@ -116,5 +121,6 @@ impl Simulation {
     }
 }
 
+mod subsets;
 mod tests;
 mod zones;

@@ -71,7 +71,8 @@ impl Zones {
         let terms = settings.zone.as_ref()?;
         let is_own = |one: &Listed| one.zone.as_deref() == Some(&*terms.own);
         // Panic is for the whole to decide: each side gives what is good, or nothing.
-        let alone = Settings { zone: None, panic_threshold: 0, ..settings.clone() };
+        let (zone, subsets) = (None, Vec::new());
+        let alone = Settings { zone, subsets, panic_threshold: 0, ..settings.clone() };
         let side = |own_side: bool| {
             let inside = |one: &Listed| is_own(one) == own_side && one.share() > 0;
             listed.iter().any(inside).then(|| Part::new(alone.clone(), members, listed, inside))?

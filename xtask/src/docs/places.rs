@@ -1,11 +1,12 @@
 //! Where requests go when endpoints are not all in one place.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use portcullis_upstream::balancer::Settings;
 use portcullis_upstream::mix::Mix;
 use portcullis_upstream::zone::Terms;
-use portcullis_upstream::{Ask, Balancer, Endpoint, Listed, Member, Tried};
+use portcullis_upstream::{Ask, Balancer, Endpoint, Listed, Member, Service, Tried, subset};
 
 use super::balancing::check;
 use super::plot::{BLUE, GREY, Line, ORANGE, Panel, Plot};
@@ -66,7 +67,7 @@ pub(super) fn zones() -> anyhow::Result<Plot> {
             }
             stays.push((begin + WINDOW / 2.0, own * 100.0 / f64::from(requests)));
         }
-        let well = |zone: std::ops::Range<usize>| zone.filter(|index| !is_down(*index)).count();
+        let well = |zone: Range<usize>| zone.filter(|index| !is_down(*index)).count();
         let mean = |sum: f64, count: usize| if count == 0 { 0.0 } else { sum / count as f64 };
         let (a, b): (f64, f64) = (counts[..EACH].iter().sum(), counts[EACH..].iter().sum());
         let middle = begin + WINDOW / 2.0;
@@ -167,6 +168,67 @@ pub(super) fn priorities() -> anyhow::Result<Plot> {
                     Line::new("priority 0", BLUE, first),
                     Line::new("priority 1", ORANGE, second),
                 ],
+            },
+        ],
+    })
+}
+
+/// Which endpoints of version 2 are taken out when, in seconds; the first four are of version 1.
+const OUT: [(usize, Range<f64>); 2] = [(4, 10.0..35.0), (5, 20.0..30.0)];
+
+pub(super) fn subsets() -> anyhow::Result<Plot> {
+    let labels = |version: &str| [("version".into(), version.into())].into();
+    let listed = |index: usize| Listed {
+        labels: labels(if index < 4 { "v1" } else { "v2" }),
+        ..Listed::new(&format!("http://endpoint-{index}"))
+    };
+    let listed: Vec<_> = (0..6).map(listed).collect();
+    let member =
+        |one: &Listed| Member { endpoint: Arc::new(Endpoint::new(&one.url, 1)), weight: 1 };
+    let terms = |or_any| subset::Terms { labels: labels("v2"), or_any };
+    let settings = Settings { subsets: vec![terms(false), terms(true)], ..Settings::default() };
+    let balancer = Balancer::placed(settings, listed.iter().map(member).collect(), &listed)?;
+    let mut mix = Mix::new(18);
+    let mut refused = Course::new();
+    let mut given: [Course; 2] = Default::default();
+    for window in 0..90 {
+        let begin = f64::from(window) * WINDOW;
+        for (index, out) in &OUT {
+            let service = if out.contains(&begin) { Service::Disabled } else { Service::Active };
+            balancer.members()[*index].endpoint.set_service(service);
+        }
+        let (mut counts, mut nowhere) = ([0.0; 2], 0.0);
+        for request in 0..(RATE * WINDOW) as u32 {
+            let now = at(begin + f64::from(request) / RATE);
+            let ask = |number, random| Ask { now, random, subset: Some(number), ..Ask::default() };
+            if balancer.pick(ask(0, mix.next()), &Tried::NONE).is_none() {
+                nowhere += 1.0 / WINDOW;
+            }
+            if let Some(index) = balancer.pick(ask(1, mix.next()), &Tried::NONE) {
+                counts[usize::from(index.get() >= 4)] += 1.0 / WINDOW;
+            }
+        }
+        let middle = begin + WINDOW / 2.0;
+        refused.push((middle, nowhere));
+        for (course, count) in given.iter_mut().zip(counts) {
+            course.push((middle, count));
+        }
+    }
+    let [v1, v2] = given;
+    Ok(Plot {
+        title: "subset",
+        about: "Four endpoints of version 1 and two of version 2, which requests keep to. Those two \
+                are taken out.",
+        spans: vec![(10.0, 20.0, "1 of v2 out"), (20.0, 30.0, "both"), (30.0, 35.0, "1")],
+        seconds: 45.0,
+        panels: vec![
+            Panel {
+                label: "empty: any, requests a second, by version",
+                lines: vec![Line::new("v2", BLUE, v2), Line::new("v1", ORANGE, v1)],
+            },
+            Panel {
+                label: "empty: refuse, refused a second",
+                lines: vec![Line::new("refused", ORANGE, refused)],
             },
         ],
     })

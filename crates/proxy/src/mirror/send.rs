@@ -64,7 +64,8 @@ async fn exchange(worker: &Rc<Worker>, job: &mut Job) -> Result<CopyResult, NoCo
     let entered = circuit::enter(&backend, since).map_err(|_| NoCopy::BreakerOpen)?;
     let seat = backend.capacity.requests.try_enter(backend.requests_max).ok_or(NoCopy::Busy)?;
     let set = backend.endpoints.load();
-    let ask = Ask { now: since, random: worker.random(), key: job.key, home: None };
+    let (now, random) = (since, worker.random());
+    let ask = Ask { now, random, key: job.key, ..Ask::default() };
     let begun = set.balancer.start(ask, &Tried::default());
     let (index, mut in_flight) = begun.ok_or(NoCopy::Unavailable)?;
     let deadline = worker.deadlines.add();

@@ -106,3 +106,71 @@ async fn a_cookie_counts_for_more_than_a_zone() {
     let back = client.send(Request::get("/").field("cookie", &cookie)).await.unwrap();
     assert_eq!(back.text(), first.text());
 }
+
+fn versions(backends: &[(&Backend, &str)]) -> String {
+    let listed = backends.iter().map(|(backend, version)| {
+        format!("{{ url: {:?}, labels: {{ version: {version} }} }}", backend.url())
+    });
+    format!(
+        r#"
+routes:
+  all:
+    match: /**
+    public: "a test"
+    to:
+      stable: {{ backend: orders, weight: 1, subset: {{ labels: {{ version: v1 }} }} }}
+      canary: {{ backend: orders, when: {{ headers: {{ x-beta: "1" }} }}, subset: {{ labels: {{ version: v2 }} }} }}
+      trial: {{ backend: orders, when: {{ headers: {{ x-beta: "2" }} }}, subset: {{ labels: {{ version: v2 }}, empty: any }} }}
+backends:
+  orders: {{ slow_start: off, endpoints: [{}] }}
+"#,
+        listed.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// Who answers a request of this variant: names, and how many were refused.
+async fn of_variant(gateway: &TestGateway, beta: &str) -> (Vec<String>, usize) {
+    let (mut names, mut refused) = (Vec::new(), 0);
+    for protocol in Protocol::ALL {
+        let mut client = Client::connect(gateway, protocol).await;
+        for _ in 0..12 {
+            let answer = client.send(Request::get("/").field("x-beta", beta)).await.unwrap();
+            match answer.status {
+                200 => names.push(answer.text()),
+                status => {
+                    assert_eq!(status, 503);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    (names, refused)
+}
+
+#[tokio::test]
+async fn each_variant_keeps_to_its_subset_and_goes_elsewhere_only_where_it_may() {
+    let (a, b, x, y) = (named("a").await, named("b").await, named("x").await, named("y").await);
+    let all = [(&a, "v1"), (&x, "v2"), (&b, "v1"), (&y, "v2")];
+    let gateway = Setup::new(&versions(&all)).start();
+    let (first, second) =
+        (vec!["a".to_owned(), "b".to_owned()], vec!["x".to_owned(), "y".to_owned()]);
+    assert_eq!(of_variant(&gateway, "0").await, (first.clone(), 0));
+    assert_eq!(of_variant(&gateway, "1").await, (second.clone(), 0));
+    assert_eq!(of_variant(&gateway, "2").await, (second, 0));
+    // One of two dies: the other has all of it, and nobody sees it.
+    drop(y);
+    assert_eq!(of_variant(&gateway, "1").await, (vec!["x".to_owned()], 0));
+    assert_eq!(of_variant(&gateway, "2").await, (vec!["x".to_owned()], 0));
+    // Nobody is left by another configuration.
+    gateway.swap(&versions(&[(&a, "v1"), (&b, "v1")]));
+    gateway.settle().await;
+    let (nobody, refused) = of_variant(&gateway, "1").await;
+    assert!(nobody.is_empty() && refused > 0, "{nobody:?} {refused}");
+    assert_eq!(of_variant(&gateway, "2").await, (first.clone(), 0));
+    assert_eq!(of_variant(&gateway, "0").await, (first, 0));
+    let log = gateway.stop();
+    let told = log.iter().any(|line| line.contains("no endpoint with version=v2 is in service"));
+    assert!(told, "{log:?}");
+}

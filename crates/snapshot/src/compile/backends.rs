@@ -34,6 +34,7 @@ impl Compiler<'_, '_> {
             self.push(Finding::error("too-many", beyond.span, "backends", "too many backends"));
         }
         let own_zone = self.own_zone();
+        self.subsets = self.all_subsets();
         let all = config.backends.iter().enumerate();
         let compiled =
             all.filter_map(|(index, named)| self.backend(index as u16, named, own_zone.as_deref()));
@@ -64,7 +65,11 @@ impl Compiler<'_, '_> {
         let health = written.health.as_ref().map(probe);
         let shape = Shape {
             backend: Arc::clone(&name),
-            settings: settings(written, self.zone_terms(&resource, named, own_zone)),
+            settings: settings(
+                written,
+                self.zone_terms(&resource, named, own_zone),
+                self.subsets.get(named.name.as_str()).cloned().unwrap_or_default(),
+            ),
             sticky: self.sticky(&resource, &written.balance),
             protocol,
             proxy_protocol,

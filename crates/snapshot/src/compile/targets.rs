@@ -28,10 +28,12 @@ impl Compiler<'_, '_> {
             let when = target.when.iter().map(|when| self.variant_when(when, &resource)).collect();
             let at = (name.span, resource.as_str());
             if let Some(found) = self.resolve("backend", &config.backends, &name.value, at) {
+                let subset = self.subset(&resource, target);
                 variants.push(Variant {
                     name: target.name.value.as_str().into(),
                     backend: found as u16,
                     weight: target.weight,
+                    subset,
                     when,
                 });
             }

@@ -15,6 +15,7 @@ mod mirrors;
 mod own_paths;
 mod protocols;
 mod sockets;
+mod subsets;
 mod zones;
 
 /// The whole snapshot, as far as it is data.

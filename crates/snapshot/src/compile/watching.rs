@@ -5,7 +5,7 @@ use std::time::Duration;
 use portcullis_config::{Backend as Written, Balance, Breaker, BreakerOf, Named, Outliers};
 use portcullis_core::finding::Finding;
 use portcullis_core::units::format_duration;
-use portcullis_upstream::{Algorithm, Settings, breaker, outlier, zone};
+use portcullis_upstream::{Algorithm, Settings, breaker, outlier, subset, zone};
 
 use super::Compiler;
 
@@ -28,7 +28,11 @@ impl Compiler<'_, '_> {
     }
 }
 
-pub(super) fn settings(written: &Written, zone: Option<zone::Terms>) -> Settings {
+pub(super) fn settings(
+    written: &Written,
+    zone: Option<zone::Terms>,
+    subsets: Vec<subset::Terms>,
+) -> Settings {
     Settings {
         algorithm: match &written.balance.value {
             Balance::RoundRobin => Algorithm::RoundRobin,
@@ -40,6 +44,7 @@ pub(super) fn settings(written: &Written, zone: Option<zone::Terms>) -> Settings
         slow_start: written.slow_start.0.unwrap_or(Duration::ZERO),
         panic_threshold: written.panic_threshold,
         zone,
+        subsets,
         outliers: written.outliers.0.as_ref().map(outliers),
         breaker: terms(written, BreakerOf::Endpoint),
     }

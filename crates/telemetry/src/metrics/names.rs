@@ -133,6 +133,8 @@ metrics! {
         "Attempts in the gateway's own zone (local) and in others, where the backend prefers it.";
     BackendZoneShare = Gauge "portcullis_backend_zone_share" "" ["backend"]
         "What part of them is meant for the own zone; missing while zones do not count.";
+    SubsetUsable = Gauge "portcullis_subset_usable" "" ["backend", "subset", "empty"]
+        "Endpoints with the labels that routes keep to, of those that get requests.";
     RetriesRefused = Counter "portcullis_backend_retries_refused" "" ["backend"]
         "Retries that the backend's retry_budget did not allow.";
     BackendConnects = Counter "portcullis_backend_connects" "" ["backend"]

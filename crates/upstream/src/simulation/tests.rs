@@ -108,5 +108,6 @@ fn with_every_breaker_open_requests_are_refused_at_once() {
     let seen = simulation.run(START, MINUTE, 100, &manner);
     assert!(seen.failed < 250, "{} failed", seen.failed);
     assert!(seen.refused > 5_000, "{} refused", seen.refused);
-    assert!(simulation.balancer.opens_in(START + MINUTE).is_some());
+    let ask = crate::Ask { now: START + MINUTE, ..Default::default() };
+    assert!(simulation.balancer.opens_in(&ask).is_some());
 }
