@@ -11,6 +11,7 @@ use portcullis_core::now::Now;
 use portcullis_snapshot::{Canary, Route, Snapshot, Targets};
 use portcullis_telemetry::metrics::VariantSeries;
 use portcullis_upstream::analysis::{EVENTS_MAX, Event, Stage};
+use portcullis_upstream::subset::Terms;
 use portcullis_upstream::{Analysis, AnalysisSettings, Change, Overrides, Seen};
 
 use crate::gateway::{Active, Gateway, Shared};
@@ -47,10 +48,18 @@ pub(crate) struct Watched {
 /// What it is about. Another plan begins anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Plan {
-    /// Names of the variant and of its backend.
-    canary: [Arc<str>; 2],
-    baseline: [Arc<str>; 2],
+    canary: Side,
+    baseline: Side,
     settings: AnalysisSettings,
+}
+
+/// One of the two variants, and what is behind its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Side {
+    variant: Arc<str>,
+    backend: Arc<str>,
+    /// Labels may be all that tells one release from the next.
+    subset: Option<Terms>,
 }
 
 /// Something that happened to a canary.
@@ -178,14 +187,20 @@ fn seen(active: &Active, route: &Route, canary: &Canary) -> Option<(Seen, Seen)>
 
 impl Plan {
     fn of(snapshot: &Snapshot, targets: &Targets, canary: &Canary) -> Self {
-        let names = |at: usize| {
+        let side = |at: usize| {
             let variant = &targets.variants[at];
             let backend = &snapshot.backends[usize::from(variant.backend)];
-            [Arc::clone(&variant.name), Arc::clone(&backend.name)]
+            let subsets = &backend.endpoints.shape().settings.subsets;
+            let subset = variant.subset.and_then(|number| subsets.get(usize::from(number)));
+            Side {
+                variant: Arc::clone(&variant.name),
+                backend: Arc::clone(&backend.name),
+                subset: subset.cloned(),
+            }
         };
         Self {
-            canary: names(canary.canary),
-            baseline: names(canary.baseline),
+            canary: side(canary.canary),
+            baseline: side(canary.baseline),
             settings: canary.settings.clone(),
         }
     }
@@ -251,10 +266,10 @@ impl Watched {
     /// The weights as they are to be.
     fn order(&self, route: &str) -> Order {
         let percent = self.analysis.state().percent;
-        let [canary, baseline] = [&self.plan.canary[0], &self.plan.baseline[0]].map(|name| &**name);
+        let Plan { canary, baseline, .. } = &self.plan;
         let weights = vec![
-            (canary.to_owned(), u64::from(percent)),
-            (baseline.to_owned(), u64::from(100 - percent)),
+            (canary.variant.to_string(), u64::from(percent)),
+            (baseline.variant.to_string(), u64::from(100 - percent)),
         ];
         Order {
             change: Change::Weights { route: route.to_owned(), weights },
@@ -273,7 +288,7 @@ impl Watched {
     fn tell(&mut self, route: &str, now: Now, name: &'static str) {
         let state = self.analysis.state();
         let Event { percent, evidence: (errors, slow), .. } = state;
-        let canary = &*self.plan.canary[0];
+        let canary = &*self.plan.canary.variant;
         match state.stage {
             Stage::RolledBack(cause) => {
                 let (event, cause) = (name, cause.name());
@@ -293,8 +308,8 @@ impl Watched {
         let Self { analysis, plan, .. } = self;
         AnalysisReport {
             route: Arc::clone(route),
-            canary: Arc::clone(&plan.canary[0]),
-            baseline: Arc::clone(&plan.baseline[0]),
+            canary: Arc::clone(&plan.canary.variant),
+            baseline: Arc::clone(&plan.baseline.variant),
             settings: plan.settings.clone(),
             state: analysis.state(),
             paused: self.paused,

@@ -180,6 +180,45 @@ async fn another_canary_begins_with_what_is_written() {
     assert_eq!(report(&gateway).state.stage, Stage::RolledBack(Cause::Broken));
 }
 
+/// So it is where only the labels say which release it is.
+#[tokio::test]
+async fn a_canary_with_other_labels_is_another_one() {
+    let (stable, canary, next) = (answering(200).await, answering(200).await, answering(200).await);
+    let endpoint = |backend: &Backend, version: &str| {
+        format!("{{ url: {:?}, labels: {{ version: {version} }} }}", backend.url())
+    };
+    let text = |version: &str| {
+        let canary = endpoint(&canary, "v2");
+        let next = endpoint(&next, "v3");
+        format!(
+            r#"
+routes:
+  orders:
+    match: /**
+    public: "a test"
+    sticky: header:x-user
+    analysis: {{ canary: canary, steps: [40, 100], every: 3s, requests: 50 }}
+    to:
+      stable: {{ backend: orders, weight: 100, subset: {{ labels: {{ version: v1 }} }} }}
+      canary: {{ backend: orders, weight: 0, subset: {{ labels: {{ version: {version} }} }} }}
+backends: {{ orders: {{ endpoints: [{}, {canary}, {next}] }} }}
+"#,
+            endpoint(&stable, "v1")
+        )
+    };
+    let gateway = Setup::new(&text("v2")).start();
+    for _ in 0..8 {
+        second(&gateway).await;
+    }
+    assert_eq!(report(&gateway).state.stage, Stage::Promoted);
+    assert_eq!(next.requests().len(), 0);
+    gateway.swap(&text("v3"));
+    assert!(gateway.gateway.overrides().list().is_empty());
+    gateway.advance(Duration::from_secs(1)).await;
+    gateway.settle().await;
+    assert_eq!(report(&gateway).state.stage, Stage::Step(0));
+}
+
 /// It is not to blame for what everybody suffers from, and does not get more for it either.
 #[tokio::test]
 async fn where_everything_fails_it_stays_where_it_is() {
