@@ -117,7 +117,7 @@ backends:
 }
 
 /// The health of each endpoint once all have been asked often enough to be believed.
-async fn verdicts(gateway: &TestGateway, wanted: &[Health]) {
+pub(crate) async fn verdicts(gateway: &TestGateway, wanted: &[Health]) {
     let snapshot = gateway.gateway.snapshot();
     let set = snapshot.backends[0].endpoints.load();
     let members = set.balancer.members();

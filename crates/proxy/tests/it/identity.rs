@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
 use portcullis_testkit::backend::response;
-use portcullis_testkit::{Backend, Client, Pki, Protocol, Request, Setup, TestGateway, until};
+use portcullis_testkit::{Backend, Client, Pki, Protocol, Request, Setup, TestGateway};
 use portcullis_upstream::Health;
 use rcgen::{SanType, date_time_ymd};
+
+use crate::health::verdicts;
 
 const ORDERS: &str = "spiffe://example.org/ns/shop/sa/orders";
 const USERS: &str = "spiffe://example.org/ns/shop/sa/users";
@@ -133,17 +134,6 @@ backends:
 }
 
 const HEADER: &str = "{ name: X-Service, value: orders }";
-
-async fn verdicts(gateway: &TestGateway, wanted: &[Health]) {
-    let snapshot = gateway.gateway.snapshot();
-    let set = snapshot.backends[0].endpoints.load();
-    let members = set.balancer.members();
-    until("the health of each endpoint", || {
-        gateway.clock.advance(Duration::from_millis(10));
-        members.iter().map(|member| member.endpoint.health()).eq(wanted.iter().copied())
-    })
-    .await;
-}
 
 async fn statuses(gateway: &TestGateway) -> Vec<u16> {
     let mut client = Client::connect(gateway, Protocol::H1).await;
